@@ -1,0 +1,1 @@
+"""One harness: run a suite, hold it against the published table, compare methods, measure speed."""

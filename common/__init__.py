@@ -1,0 +1,1 @@
+"""The library that all methods share. It knows no method by name."""
