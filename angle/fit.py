@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from angle.objective import AngleObjective
@@ -43,14 +43,14 @@ class AngleConfig(TrainConfig):
     ibn_tau: float = _loss(20.0, "scale of the contrastive terms")
     angle_tau: float = _loss(20.0, "scale of the angle term")
     angle_pooling_strategy: str = _loss("sum", "sum or mean over the complex parts")
-    ibn_positive_threshold: float | None = _loss(None, "pairs with a higher label are positives; default: label >= 1")
+    ibn_positive_threshold: float | None = _loss(
+        None, "pairs with a higher label are positives; default: label >= 1"
+    )
 
 
 def objective_of(config: TrainConfig) -> AngleObjective:
     """The objective of a configuration; settings that a plain `TrainConfig` lacks have their defaults."""
-    names = (
-        "cosine_w ibn_w cln_w angle_w cosine_tau ibn_tau angle_tau angle_pooling_strategy ibn_positive_threshold"
-    ).split()
+    names = [f.name for f in fields(AngleObjective) if f.init and f.name != "compat"]
     given = {name: getattr(config, name) for name in names if hasattr(config, name)}
     return AngleObjective(**given, compat=frozenset(config.compat))
 

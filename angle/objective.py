@@ -25,11 +25,6 @@ logger = logging.getLogger(__name__)
 
 INT_LABELS = "angle:int-labels"
 
-COMPAT = {
-    INT_LABELS: "labels are cut to whole numbers, and pairs whose row index times label collide are "
-    "positives of each other (angle_emb <= 0.5.6; the in-batch term of all versions)",
-}
-
 
 @dataclass(frozen=True)
 class AngleObjective:
@@ -50,7 +45,7 @@ class AngleObjective:
 
     `ibn_positive_threshold`: pairs with a higher label are positives of the in-batch term; None is the
     original's rule, label >= 1. A first batch with graded labels is warned about where it is None.
-    `compat`: the run's compat names; `COMPAT` says which one counts here, others are ignored.
+    `compat`: the run's compat names; only `INT_LABELS` counts here (angle/compat.py says what it does).
 
     A pure function of embeddings and labels: GradCache may call it on leaf embeddings. Settings that have
     no effect in a batch's format, and differ from their default, are warned about once.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
+from pathlib import Path
+from typing import Any
 
-from angle.encoder import load, prompt_text
+from angle.encoder import check_is_llm, load, prompt_text
 from angle.fit import AngleConfig, fit
 from common import cli
 from common.data import load_rows
@@ -53,9 +56,7 @@ def main(config: AngleConfig) -> None:
         attn_implementation=config.attn_implementation or training_attention(config.device),
         compat=config.compat,
     )
-    if config.is_llm is not None and config.is_llm != encoder.backbone.is_decoder:
-        kind = "a decoder (LLM)" if encoder.backbone.is_decoder else "an encoder"
-        raise InputError(f"--is_llm {int(config.is_llm)}: {config.model_name_or_path} is {kind}")
+    check_is_llm(encoder, config.is_llm)
     for role, prompt in (("query", config.query_prompt), ("document", config.doc_prompt)):
         if prompt:
             encoder.templates[role] = Template(prompt_text(prompt))  # type: ignore[index]
@@ -71,6 +72,7 @@ def base_dtype(config: AngleConfig) -> str:
     return "auto"
 
 
+PAPER_ERA = Path(__file__).with_name("paper_era.yaml")
 ALIASES = {
     "w1": "cosine_w",
     "w2": "ibn_w",
@@ -80,7 +82,73 @@ ALIASES = {
     "prompt_template": "text_prompt",
     "save_dir": "output_dir",
     "maxlen": "max_length",
+    "task": "train_name_or_path",
+    "do_eval": "eval_strategy",
+    "debug_sample_size": "limit",
 }
+_SAME = "vectors do not depend on it here"
+_VALIDATION = "validation rows are those of --valid_name_or_path"
+DROPPED = {
+    "mode": "this program trains; angle/eval.py evaluates",
+    "compute_similar_matrix": "equal texts of a batch are masked (--filter_duplicate)",
+    "fix_data": "the released package dropped it too",
+    "coword_random_mask_rate": "the released package dropped it too",
+    "tokenizer_padding": _SAME,
+    "tokenizer_padding_side": _SAME,
+    "use_reentrant": "gradient checkpointing is the non-reentrant one",
+    "dataset_seed": "rows are shuffled by --seed",
+    "wandb_project": "set WANDB_PROJECT, with --report_to wandb",
+    "wandb_log_model": "set WANDB_LOG_MODEL, with --report_to wandb",
+    "valid_name_or_path_for_callback": _VALIDATION,
+    "valid_subset_name_for_callback": _VALIDATION,
+    "valid_split_name_for_callback": _VALIDATION,
+}
+_ESE = "Espresso (ESE) is left out for now"
+_BELLM = "bidirectional layers are bellm/train.py's"
+REFUSED = {
+    **dict.fromkeys(("apply_ese", "ese_kl_temperature", "ese_compression_size"), _ESE),
+    **dict.fromkeys(
+        ("apply_tdmse", "tdmse_kl_temperature"), "2DMSE gave way to ESE, which is left out for now"
+    ),
+    **dict.fromkeys(
+        ("teacher_name_or_path", "fixed_teacher_name_or_path", "teacher_pooling_strategy"),
+        "training on a teacher is left out for now",
+    ),
+    **dict.fromkeys(("apply_billm", "billm_model_class", "start_bilayer_index"), _BELLM),
+    "tokenizer_name_or_path": "the model's own tokenizer is used",
+    "load_mlm_model": "the released package never trains with it",
+}
+TASKS = {"NLI-STS": "data/AllNLI.tsv.gz", "STS-B": "mteb/stsbenchmark-sts"}
+
+
+def task_data(task: str) -> str:
+    """The training data that the released `--task` stands for."""
+    if task not in TASKS:
+        raise InputError(
+            f"--task {task}: known are {', '.join(TASKS)}; for other data give --train_name_or_path"
+        )
+    return TASKS[task]
+
+
+VALUES = {"task": task_data, "do_eval": {"1": "steps", "0": "no"}}
+
+
+def paper_era(argv: list[str]) -> list[str]:
+    """The command line, over the defaults of the released `train_angle.py` where it is one of that script.
+
+    Only that script has `--task`; its defaults differ (all weights and the angle scale 1, Llama-2-7b), and a
+    command that relies on them would else train something else without a word.
+    """
+    if not any(word.partition("=")[0] == "--task" for word in argv):
+        return argv
+    logger.warning(
+        "--task: a command of train_angle.py (2023); its defaults are taken, from %s", PAPER_ERA.name
+    )
+    return ["--config", str(PAPER_ERA), *argv]
+
+
+# What the command line understands besides the fields.
+OPTIONS: dict[str, Any] = {"aliases": ALIASES, "dropped": DROPPED, "refused": REFUSED, "values": VALUES}
 
 if __name__ == "__main__":
-    cli.run(main, AngleConfig, description=__doc__, aliases=ALIASES)
+    cli.run(main, AngleConfig, paper_era(sys.argv[1:]), description=__doc__, **OPTIONS)

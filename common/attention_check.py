@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +30,11 @@ NOISE = 8.0  # a state moved if it moved more than this many times as far as a r
 EXPERTS = {
     True: 1e-4,
     False: 3e-2,
-}  # fp32 or not: as much is no movement in mixtures of experts
-CLOSE = {True: 1e-2, False: 0.25}  # fp32 or not: relative distance of a text's states in a batch and alone
+}  # all in fp32, or not: as much is no movement in mixtures of experts
+CLOSE = {
+    True: 1e-2,
+    False: 0.25,
+}  # all in fp32, or not: relative distance of a text's states in a batch and alone
 
 
 def check_attention(model: nn.Module, *, sides: Sequence[str] | None = None) -> None:
@@ -82,10 +86,8 @@ def _check(parts: Parts, mode: Mode, sides: list[str]) -> None:
     where = f"attention: {parts.name} with {parts.config._attn_implementation}, recorded as {mode!r}"
     if drops_window(parts.config) and not getattr(parts.trunk, "_attention_hooks", None):
         raise AttentionError(f"{where} without a sliding window, has it still; call restore_attention")
-    reach = _reach(parts, mode)
     config = parts.config.get_text_config()
-    fp32 = next(parts.trunk.parameters()).dtype == torch.float32
-    floor = EXPERTS[fp32] if hasattr(config, "num_experts_per_tok") else 0.0
+    limits = _limits(parts, mode)
     pad = getattr(config, "pad_token_id", None)
     pad = pad if isinstance(pad, int) and 0 <= pad < config.vocab_size else 0
     # From the middle of the vocabulary, away from special and unused tokens.
@@ -101,8 +103,8 @@ def _check(parts: Parts, mode: Mode, sides: list[str]) -> None:
         return states
 
     alone, changed = (run([t, longer[:REAL]], None) for t in (text, other))
-    _check_visibility(alone, changed, 0, 0, reach, floor, f"{where}: without padding")
-    if not _same(alone, run([text, longer[:REAL]], [[1] * REAL] * 2), 0, 0):
+    _check_visibility(alone, changed, 0, 0, limits, f"{where}: without padding")
+    if not _same(alone, run([text, longer[:REAL]], [[1] * REAL] * 2), 0, 0, limits):
         raise AttentionError(f"{where}: a mask of ones changes the states")
     if not sides:
         return
@@ -118,23 +120,44 @@ def _check(parts: Parts, mode: Mode, sides: list[str]) -> None:
     refilled = padded if parts.encoder else run(batch(text, tokens[-1]), mask)
     for row, (side, start) in enumerate(zip(sides, starts)):
         here = f"{where}: padded on the {side}"
-        _check_visibility(padded, changed, row, start, reach, floor, here)
+        _check_visibility(padded, changed, row, start, limits, here)
         for change, noise in (_moved(a, b, row, start, REAL) for a, b in zip(padded, refilled)):
-            if (change > noise.clamp(min=floor)).any():
+            if (change > noise.clamp(min=limits.floor)).any():
                 raise AttentionError(
                     f"{here}, real tokens attend to padding; try another attn_implementation"
                 )
-        if _same(alone, padded, row, start):
+        if _same(alone, padded, row, start, limits):
             continue
         positions = (torch.tensor(mask).cumsum(-1) - 1).clamp(min=0)
         moved = padded if side == "right" else run(batch(text, pad), mask, position_ids=positions)
-        if not _same(alone, moved, row, start):
+        if not _same(alone, moved, row, start, limits):
             raise AttentionError(f"{here}, a text's states are not those that it has alone")
         logger.warning("%s has learned positions: left-padded batches need position_ids", parts.name)
 
 
+@dataclass(frozen=True)
+class _Limits:
+    """What counts as right: per compared state, how far to its right a token can have been informed from."""
+
+    reach: list[int]
+    precise: bool  # all is computed in fp32
+    floor: float  # relative movement that counts as none
+
+
+def _limits(parts: Parts, mode: Mode) -> _Limits:
+    weight = next(parts.trunk.parameters())
+    precise = (
+        weight.dtype == torch.float32
+        and getattr(parts.config, "quantization_config", None) is None
+        and not torch.is_autocast_enabled(weight.device.type)
+        and not (weight.is_cuda and torch.get_float32_matmul_precision() != "highest")
+    )
+    experts = hasattr(parts.config.get_text_config(), "num_experts_per_tok")
+    return _Limits(_reach(parts, mode), precise, EXPERTS[precise] if experts else 0.0)
+
+
 def _reach(parts: Parts, mode: Mode) -> list[int]:
-    """Per compared state, from how many positions to its right a token can have been informed so far."""
+    """`_Limits.reach`: 0 in causal layers; a bidirectional layer adds its window, or the whole text."""
     if parts.encoder or parts.problem:
         return [REAL if parts.encoder else 0]
     first, keep, reach = first_layer(mode, parts), not drops_window(parts.config), [0]
@@ -197,8 +220,7 @@ def _check_visibility(
     after: list[Tensor],
     row: int,
     start: int,
-    reach: list[int],
-    floor: float,
+    limits: _Limits,
     where: str,
 ) -> None:
     change, noise = _moved(before[0], after[0], row, start + REAL - 1, 1)
@@ -209,15 +231,17 @@ def _check_visibility(
     for index, (a, b) in enumerate(zip(before, after)):
         what = f"layer {index}" if index < len(before) - 1 else "the final state"
         change, noise = _moved(a, b, row, start, REAL - 1)
-        visible = torch.tensor([REAL - 1 - i <= reach[index] for i in range(REAL - 1)], device=change.device)
-        if (change[~visible] > noise.clamp(min=floor)).any():
+        visible = torch.tensor(
+            [REAL - 1 - i <= limits.reach[index] for i in range(REAL - 1)], device=change.device
+        )
+        if (change[~visible] > noise.clamp(min=limits.floor)).any():
             raise AttentionError(f"{where}, {what} lets a token see later ones; call set_attention")
         seen = change[visible] > noise
-        if len(seen) and not (seen.all() if a.dtype == torch.float32 else seen.any()):
+        if len(seen) and not (seen.all() if limits.precise else seen.any()):
             raise AttentionError(f"{where}, {what} hides later tokens; call set_attention")
 
 
-def _same(alone: list[Tensor], batch: list[Tensor], row: int, start: int) -> bool:
+def _same(alone: list[Tensor], batch: list[Tensor], row: int, start: int, limits: _Limits) -> bool:
     """Whether the final states of a text in a batch are, roughly, those that it has alone."""
     a, b = alone[-1][0].float(), batch[-1][row, start : start + REAL].float()
-    return bool(((a - b).norm(dim=-1) <= CLOSE[alone[-1].dtype == torch.float32] * a.norm(dim=-1)).all())
+    return bool(((a - b).norm(dim=-1) <= CLOSE[limits.precise] * a.norm(dim=-1)).all())

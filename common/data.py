@@ -38,6 +38,8 @@ FORMATS = {
 }
 # Released NLI files carry words; AnglE drops the neutral pairs.
 NLI_LABELS = {"entailment": 1.0, "contradiction": 0.0, "neutral": None}
+# Their numbers in the hub's SNLI and MultiNLI; -1 is a pair without a gold label.
+NLI_NUMBERS = {0: "entailment", 1: "neutral", 2: "contradiction", -1: "neutral"}
 
 Row = dict[str, Any]
 
@@ -93,9 +95,11 @@ def load_rows(
     """
     path = data_path(name, data_dir)
     if path is not None:
-        rows = RowList(_checked(read_rows(path), str(path), rename, limit), str(path))
+        # AllNLI.tsv.gz holds all splits in one file, named in a column.
+        of_split = ((number, row) for number, row in read_rows(path) if row.get("split", split) == split)
+        rows = RowList(_checked(of_split, str(path), rename, limit), str(path))
         if len(rows) == 0:
-            raise InputError(f"{path}: no row to train on")
+            raise InputError(f"{path}: no row to train on (of the split {split!r}, where it has such a column)")
         return rows
     if not hub_reachable():
         raise InputError(f"data {name!r}: no such local file, and the hub does not answer; give a file or --data_dir")
@@ -139,7 +143,12 @@ def canonical_row(raw: Mapping[str, Any], place: str, rename: Mapping[str, str] 
     """
     row = {(rename or {}).get(k, k): v for k, v in raw.items()}
     if {"premise", "hypothesis", "label"} <= set(row):
-        row = {"text1": row["premise"], "text2": row["hypothesis"], "label": row["label"]}
+        label = row["label"]
+        if not isinstance(label, str):
+            if label not in NLI_NUMBERS:
+                raise InputError(f"{place}: NLI label {label!r} is not one of {', '.join(NLI_LABELS)}, -1 to 2")
+            label = NLI_NUMBERS[label]
+        row = {"text1": row["premise"], "text2": row["hypothesis"], "label": label}
     found = {}
     for name, aliases in ALIASES.items():
         present = [a for a in aliases if row.get(a) is not None]

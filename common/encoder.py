@@ -17,7 +17,7 @@ from common.batching import distinct, plan
 from common.errors import InputError
 from common.forward import run_batches
 from common.io import sha256_of
-from common.pooling import pool
+from common.pooling import canonical_strategy, pool
 from common.prompts import Template, check_texts
 from common.tokenization import tokenize
 
@@ -79,7 +79,7 @@ class Embedder(nn.Module):
     def __init__(self, trunk: nn.Module, pooling: str, compat: frozenset[str] = frozenset()) -> None:
         super().__init__()
         self.trunk = trunk
-        self.pooling = pooling
+        self.pooling = pooling if pooling == "pooler" else canonical_strategy(pooling)
         self.compat = compat
 
     def forward(

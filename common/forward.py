@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -17,10 +18,18 @@ from common.cpu_linear import fast_linears
 
 logger = logging.getLogger(__name__)
 
-# Enough rows to keep the matrix units busy, few enough to stay near the caches (CPU) and in memory (GPU).
-DEFAULT_TOKENS = {"cpu": 4096, "cuda": 65536, "mps": 8192}
+# Padded tokens per batch: enough rows to keep the matrix units busy; on a CPU few enough per thread to stay in
+# the caches and in memory that the allocator keeps (docs/lab-notes.md: on one thread 4096 tokens take 1.4 to
+# 1.5 times as long as 512, 8192 over twice as long), on a GPU few enough for its memory.
+CPU_TOKENS_PER_THREAD = 512
+DEFAULT_TOKENS = {"cuda": 65536, "mps": 8192}
 # A progress bar from this many tokens on: work long enough that somebody would wonder.
 TOKENS_WORTH_A_BAR = 100_000
+
+
+def default_tokens(device: torch.device) -> int:
+    """Padded tokens per batch where the caller names no number."""
+    return DEFAULT_TOKENS.get(device.type) or CPU_TOKENS_PER_THREAD * torch.get_num_threads()
 
 
 def run_batches(
@@ -38,10 +47,11 @@ def run_batches(
     On out-of-memory the token budget is halved, for this batch and all later ones, and the work goes on.
     """
     home = next(embedder.parameters()).device
-    budget = max_tokens or DEFAULT_TOKENS.get(home.type, DEFAULT_TOKENS["cpu"])
+    budget = max_tokens or default_tokens(home)
     batches = plan([len(s) for s in sequences], budget, max_rows)
     hidden = not show_progress if show_progress is not None else sum(map(len, sequences)) < TOKENS_WORTH_A_BAR
-    was_training = embedder.training
+    # Each module's own mode comes back: a frozen trunk in a training embedder must not start to drop out.
+    modes = [(module, module.training) for module in embedder.modules()]
     embedder.eval()
     try:
         with tqdm(total=len(sequences), desc="encode", unit="text", disable=hidden, leave=False) as bar:
@@ -65,7 +75,8 @@ def run_batches(
                 with ThreadPoolExecutor(len(workers)) as pool:
                     list(pool.map(with_free_worker, batches))
     finally:
-        embedder.train(was_training)
+        for module, training in modes:
+            module.training = training
     assert run.vectors is not None, "run_batches needs at least one sequence"
     return run.vectors, run.padded_tokens
 
@@ -80,6 +91,7 @@ class _Run:
         self.bar = bar
         self.vectors: Tensor | None = None
         self.padded_tokens = 0
+        self.lock = threading.Lock()
 
     def batch(self, embedder: nn.Module, device: torch.device, rows: list[int]) -> None:
         """Fill in the vectors of one batch, in halves where memory does not suffice for the whole."""
@@ -97,17 +109,19 @@ class _Run:
             except RuntimeError as error:
                 if not _is_out_of_memory(error) or len(rows) == 1:
                     raise
-                self.budget = max(1, min(self.budget, ids.numel()) // 2)
+                with self.lock:
+                    self.budget = max(1, min(self.budget, ids.numel()) // 2)
                 logger.warning("out of memory with %d x %d tokens; going on with %d", *ids.shape, self.budget)
                 if device.type == "cuda":
                     torch.cuda.empty_cache()
                 pending += _halves(rows)
                 continue
-            if self.vectors is None:
-                self.vectors = torch.empty((len(self.sequences), vectors.shape[1]))
-            self.vectors[rows] = vectors
-            self.padded_tokens += ids.numel()
-            self.bar.update(len(rows))
+            with self.lock:  # workers share the output: two that both made it would lose one's vectors
+                if self.vectors is None:
+                    self.vectors = torch.empty((len(self.sequences), vectors.shape[1]))
+                self.vectors[rows] = vectors
+                self.padded_tokens += ids.numel()
+                self.bar.update(len(rows))
 
 
 def _halves(rows: list[int]) -> list[list[int]]:
@@ -128,5 +142,7 @@ def _replicas(
     for i, name in enumerate(devices):
         device = torch.device(name)
         # Each worker needs a module of its own: fast_linears and attention hooks act on the module.
-        workers.append((embedder if i == 0 and device == home else copy.deepcopy(embedder).to(device), device))
+        workers.append(
+            (embedder if i == 0 and device == home else copy.deepcopy(embedder).to(device), device)
+        )
     return workers

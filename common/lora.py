@@ -31,6 +31,7 @@ def add_lora(
     model = backbone.model
     if isinstance(model, PeftModel):
         model = model.merge_and_unload()  # type: ignore[operator]
+        backbone.merged = backbone.adapters
     if backbone.quantize:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     config = LoraConfig(
@@ -56,7 +57,7 @@ def prepare_for_training(
     target_modules: Sequence[str] | None,
     gradient_checkpointing: bool = False,
 ) -> None:
-    """Decide what is trained, in place: LoRA (the default for LLMs), an adapter already loaded, or all weights.
+    """Decide what is trained, in place: LoRA (LLMs' default), an adapter already loaded, or all weights.
 
     Raises:
         InputError: all weights of a quantised model were asked for.
@@ -77,7 +78,7 @@ def prepare_for_training(
 
 
 def enable_gradient_checkpointing(model: nn.Module) -> None:
-    """Recompute activations in the backward pass; inputs get gradients, so that frozen trunks pass them on."""
+    """Recompute activations in the backward pass; inputs get gradients, so frozen trunks pass them on."""
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
     model.enable_input_require_grads()  # type: ignore[operator]
 

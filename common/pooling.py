@@ -25,12 +25,8 @@ ALIASES = {
     "weightedmean": "weighted_mean",
 }
 
-COMPAT = {
-    "angle:pool-pad-mean": "the mean in mean and cls_avg runs over padding too (angle_emb <= 0.3.1)",
-    "angle:pool-batch-mask-sum": "the mean in mean and cls_avg is divided by the number of real tokens "
-    "of the whole batch (angle_emb 0.3.5 - 0.5.4)",
-    "angle:max-pooling": "max and cls_max let padding enter as 0 (angle_emb, all versions)",
-}
+# The released quirks that pooling knows; angle/compat.py says what each does.
+COMPAT = ("angle:pool-pad-mean", "angle:pool-batch-mask-sum", "angle:max-pooling")
 
 
 def canonical_strategy(strategy: str) -> str:

@@ -6,6 +6,7 @@ import difflib
 import functools
 import importlib
 import importlib.metadata
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from common.errors import InputError
 
 if TYPE_CHECKING:
     from common.encoder import Encoder
+
+logger = logging.getLogger(__name__)
 
 ENTRY_POINTS = "llm_embedders.methods"
 
@@ -42,13 +45,10 @@ METHODS = {
 
 
 @functools.cache
-def _all() -> dict[str, Method]:
-    found = dict(METHODS)
-    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        # An entry point names an object of type Method; a broken one is reported when it is used.
-        if point.name not in found:
-            found[point.name] = point.load()
-    return found
+def _all() -> dict[str, Method | importlib.metadata.EntryPoint]:
+    """Ours, and the entry points of others, not loaded: a broken one is reported when it is used."""
+    external = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    return {**METHODS, **{name: point for name, point in external.items() if name not in METHODS}}
 
 
 def methods() -> list[str]:
@@ -67,7 +67,18 @@ def get(name: str) -> Method:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
         raise InputError(f"method {name!r} is not known; {hint}")
-    return known[name]
+    entry = known[name]
+    if isinstance(entry, Method):
+        return entry
+    try:
+        loaded = entry.load()
+    except Exception as error:  # another's code: whatever is wrong with it is no fault of the other methods
+        raise InputError(
+            f"method {name!r}: its entry point {entry.value} can't be loaded: {error}"
+        ) from error
+    if not isinstance(loaded, Method):
+        raise InputError(f"method {name!r}: its entry point {entry.value} is no common.registry.Method")
+    return loaded
 
 
 def load(
@@ -104,7 +115,12 @@ def load(
 def compat_names() -> dict[str, str]:
     """All compat switches of all methods, with what each does."""
     names: dict[str, str] = {}
-    for method in _all().values():
+    for name in _all():
+        try:
+            method = get(name)
+        except InputError as error:
+            logger.warning("%s", error)
+            continue
         if method.compat:
             names.update(resolve_attribute(method.compat))
     return names

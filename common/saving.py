@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import logging
@@ -17,6 +18,7 @@ from common.encoder import Encoder, Role
 from common.errors import InputError
 from common.io import atomic_folder, read_json, write_json, write_text
 from common.prompts import Template
+from common.registry import check_compat
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -26,6 +28,10 @@ logger = logging.getLogger(__name__)
 SETTINGS = "encoder.json"
 # How PEFT names the trunk's modules in an adapter trained on the trunk, and on `...ForCausalLM`.
 TRUNK, HEADED = "base_model.model.", "base_model.model.model."
+OVERRIDES = (
+    *("template", "query_template", "document_template"),
+    *("pooling", "max_length", "normalize", "compat"),
+)
 ROLES: tuple[Role, ...] = ("text", "query", "document")
 # Our pooling strategies in the words of sentence-transformers' Pooling module.
 ST_POOLING = {"mean": "mean", "cls": "cls", "last": "lasttoken", "max": "max", "weighted_mean": "weightedmean"}
@@ -43,12 +49,17 @@ def save(encoder: Encoder, folder: Path, *, merge: bool = False) -> None:
         _write(encoder, temporary, merge)
 
 
-def save_into(encoder: Encoder, folder: Path, *, merge: bool = False) -> None:
-    """As `save`, beside what the folder already holds (checkpoints); file by file, each atomically, settings last."""
+def save_into(
+    encoder: Encoder, folder: Path, *, merge: bool = False, state_dict: dict[str, Any] | None = None
+) -> None:
+    """As `save`, beside what the folder already holds (checkpoints); file by file, each atomically, settings last.
+
+    `state_dict`: the trunk's weights, where a sharded model can't give them by itself.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as name:
         temporary = Path(name)
-        _write(encoder, temporary, merge)
+        _write(encoder, temporary, merge, state_dict)
         files = sorted((p for p in temporary.rglob("*") if p.is_file()), key=lambda p: p.name == SETTINGS)
         for file in files:
             target = folder / file.relative_to(temporary)
@@ -56,20 +67,21 @@ def save_into(encoder: Encoder, folder: Path, *, merge: bool = False) -> None:
             file.replace(target)
 
 
-def _write(encoder: Encoder, folder: Path, merge: bool) -> None:
+def _write(encoder: Encoder, folder: Path, merge: bool, state_dict: dict[str, Any] | None = None) -> None:
     trunk = encoder.backbone.model
     adapter_only = _is_peft(trunk) and not merge
     if adapter_only:
-        _save_adapter(encoder, folder)
+        _save_adapter(encoder, folder, state_dict)
     else:
-        _merged(trunk).save_pretrained(folder)
+        whole = _merged(trunk)
+        whole.save_pretrained(folder, state_dict=None if whole is not trunk else state_dict)
     write_json(folder / SETTINGS, settings(encoder, merged=not adapter_only))
-    _save_tokenizer(encoder, folder)
+    has_chat_template = _save_tokenizer(encoder, folder)
     reason = inexpressible(encoder, adapter_only=adapter_only)
     if reason:
         logger.warning("no files for plain sentence-transformers: %s", reason)
     else:
-        _save_sentence_transformers_files(encoder, folder)
+        _save_sentence_transformers_files(encoder, folder, has_chat_template=has_chat_template)
 
 
 def load_weights(encoder: Encoder, folder: Path) -> None:
@@ -100,7 +112,7 @@ def settings(encoder: Encoder, *, merged: bool) -> dict[str, Any]:
         # The base under the name the user gave, so that the folder moves between machines.
         "model": None if merged else backbone.source.name,
         "revision": None if merged else backbone.source.revision,
-        "stacked_adapters": [] if merged else list(backbone.adapters[:-1]),
+        "stacked_adapters": [] if merged else list(backbone.merged),
         "title": backbone.source.title,
         "templates": {role: dataclasses.asdict(t) for role, t in encoder.templates.items()},
         "pooling": encoder.pooling,
@@ -126,11 +138,13 @@ def load(folder: Path, **options: Any) -> Encoder:
     saved = read_json(folder / SETTINGS)
     if saved.get("format") != 1:
         raise InputError(f"{folder / SETTINGS}: format {saved.get('format')!r} is not known here; update this project")
-    overrides = {
-        name: options.pop(name)
-        for name in ("template", "query_template", "document_template", "pooling", "max_length", "normalize", "compat")
-        if options.get(name) is not None
-    }
+    given = {name: options.pop(name, None) for name in OVERRIDES}
+    overrides = {name: value for name, value in given.items() if value is not None}
+    for name in overrides:
+        if name.endswith("template") and isinstance(overrides[name], str):
+            overrides[name] = Template(overrides[name])
+        elif name == "compat":
+            overrides[name] = check_compat(overrides[name])
     method = options.pop("method", None) or saved["method"]
     base = saved["model"]
     if base is None:
@@ -183,11 +197,24 @@ def inexpressible(encoder: Encoder, *, adapter_only: bool) -> str | None:
         return f"attention {attention}"
     if adapter_only and attention == "bidirectional" and encoder.backbone.is_decoder:
         return "bidirectional attention on top of a causal base; save with merge=True"
-    if encoder.templates["text"].takes_instruction and encoder.templates["text"].plain is None:
+    if adapter_only and encoder.backbone.merged:
+        return f"an adapter on top of others ({', '.join(encoder.backbone.merged)}); save with merge=True"
+    text = _constant(encoder.templates["text"])
+    if text is None:
         return "a template that needs an instruction"
+    for role in ROLES[1:]:
+        pattern = _constant(encoder.templates[role]) if role in encoder.templates else None
+        if pattern is not None and (text != "{text}" or not pattern.endswith("{text}")):
+            return f"a {role} template with a tail, or beside a template of texts"
     if encoder.compat:
         return f"compat {sorted(encoder.compat)}"
     return None
+
+
+def _constant(template: Template) -> str | None:
+    """The pattern that fills in a text alone; None where an instruction must be given."""
+    pattern = template.plain if template.takes_instruction else template.pattern
+    return None if pattern is None else pattern.replace("{examples}", "")
 
 
 def _is_peft(trunk: nn.Module) -> bool:
@@ -199,12 +226,10 @@ def _is_peft(trunk: nn.Module) -> bool:
 def _merged(trunk: nn.Module) -> Any:
     if not _is_peft(trunk):
         return trunk
-    import copy
-
     return copy.deepcopy(trunk).merge_and_unload()  # type: ignore[operator]
 
 
-def _save_adapter(encoder: Encoder, folder: Path) -> None:
+def _save_adapter(encoder: Encoder, folder: Path, state_dict: dict[str, Any] | None) -> None:
     """The adapter in the layout of `...ForCausalLM` where the trunk has such a head.
 
     That is the layout of the released adapters: plain transformers and PEFT load it on `AutoModelForCausalLM`,
@@ -214,32 +239,29 @@ def _save_adapter(encoder: Encoder, folder: Path) -> None:
     from safetensors.torch import save_file
 
     trunk: Any = encoder.backbone.model
-    config = trunk.peft_config["default"]
-    weights = get_peft_model_state_dict(trunk)
+    config = copy.deepcopy(trunk.peft_config["default"])
+    weights = get_peft_model_state_dict(trunk, state_dict=state_dict)
     if encoder.backbone.is_decoder:
         weights = {k.replace(TRUNK, HEADED, 1): v for k, v in weights.items()}
         config.task_type = "CAUSAL_LM"
     config.base_model_name_or_path = encoder.backbone.source.path
-    was_inference, config.inference_mode = config.inference_mode, True
+    config.inference_mode = True
     config.save_pretrained(str(folder))
-    config.inference_mode = was_inference
     save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, folder / "adapter_model.safetensors")
 
 
-def _save_tokenizer(encoder: Encoder, folder: Path) -> None:
-    """The tokenizer, with the method's template as its chat template, or with none.
+def _save_tokenizer(encoder: Encoder, folder: Path) -> bool:
+    """The tokenizer, with the method's template as its chat template, or with none; whether it has one.
 
     sentence-transformers 6 applies a chat template to plain texts without saying so; a model's own one would
     change the vectors, and ours is the one way to give it a prompt with a tail.
     """
-    import copy
-
     tokenizer = copy.deepcopy(encoder.backbone.tokenizer)
-    template = encoder.templates["text"]
-    pattern = template.plain if template.takes_instruction and template.plain is not None else template.pattern
-    tokenizer.chat_template = None if pattern == "{text}" else _jinja(encoder, pattern)
+    pattern = _constant(encoder.templates["text"])
+    tokenizer.chat_template = None if pattern in (None, "{text}") else _jinja(encoder, str(pattern))
     tokenizer.model_max_length = encoder.max_length
     tokenizer.save_pretrained(folder)
+    return tokenizer.chat_template is not None
 
 
 def _jinja(encoder: Encoder, pattern: str) -> str:
@@ -260,7 +282,7 @@ def _jinja(encoder: Encoder, pattern: str) -> str:
     )
 
 
-def _save_sentence_transformers_files(encoder: Encoder, folder: Path) -> None:
+def _save_sentence_transformers_files(encoder: Encoder, folder: Path, *, has_chat_template: bool) -> None:
     package = "sentence_transformers.models"
     modules = [
         {"idx": 0, "name": "0", "path": "", "type": f"{package}.Transformer"},
@@ -274,11 +296,15 @@ def _save_sentence_transformers_files(encoder: Encoder, folder: Path) -> None:
     write_json(folder / "modules.json", modules)
     (folder / "1_Pooling").mkdir()
     write_json(folder / "1_Pooling" / "config.json", pooling)
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": encoder.max_length, "do_lower_case": False})
-    prompts = {
-        role: encoder.templates[role].pattern.removesuffix("{text}")
-        for role in ROLES[1:]
-        if role in encoder.templates and encoder.templates[role].pattern.endswith("{text}")
-    }
+    transformer: dict[str, Any] = {"max_seq_length": encoder.max_length, "do_lower_case": False}
+    if has_chat_template:
+        # A folder that does not say so is read by sentence-transformers 6 as one of an older version, whose
+        # texts go past the chat template.
+        states = {"method": "forward", "method_output_name": "last_hidden_state"}
+        transformer["modality_config"] = {"text": states, "message": {**states, "format": "flat"}}
+        transformer["module_output_name"] = "token_embeddings"
+    write_json(folder / "sentence_bert_config.json", transformer)
+    patterns = {role: _constant(encoder.templates[role]) for role in ROLES[1:] if role in encoder.templates}
+    prompts = {role: pattern.removesuffix("{text}") for role, pattern in patterns.items() if pattern is not None}
     config = {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"}
     write_json(folder / "config_sentence_transformers.json", config)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import math
+import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -23,9 +22,10 @@ from common.distributed import gather, world_size
 from common.encoder import Encoder, Role
 from common.errors import InputError
 from common.gradcache import backward_in_chunks
-from common.io import command_line, environment, write_json
+from common.io import command_line, environment, read_json, write_json
 from common.lora import parameter_counts, prepare_for_training
 from common.recipe import TrainConfig
+from common.resume import check_same_recipe, forget_run, last_checkpoint, recipe_of
 from common.saving import load_weights, save_into
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,8 @@ def fit(
     Returns:
         the same encoder, trained.
     """
+    if config.shuffle_positives and not isinstance(rows, RowList):
+        raise InputError("--shuffle_positives: not with --streaming; the rows must be in memory")
     if isinstance(rows, RowList):
         if config.shuffle_positives:
             rows = shuffle_positives(rows, config.seed)
@@ -86,19 +88,25 @@ def fit(
         gradient_checkpointing=config.gradient_checkpointing,
     )
     collator = Collator(encoder, roles, instructions, config.seed)
-    arguments = training_arguments(config, encoder, steps_for_budget(config, rows, collator))
+    arguments = training_arguments(config, encoder, steps_for_budget(config, rows, collator), valid is not None)
     trainer = EmbeddingTrainer(encoder, objective, config, collator, arguments, rows, valid, gather_batches)
     trainable, total = parameter_counts(encoder.embedder)
     logger.info("training %s of %s parameters on %s", f"{trainable:,}", f"{total:,}", rows.source)
     checkpoint = last_checkpoint(config.output_dir) if config.resume else None
+    if config.resume and check_same_recipe(config.output_dir, checkpoint, config):
+        logger.warning("%s: this training is finished; its weights are loaded", config.output_dir)
+        done = Encoder.from_pretrained(config.output_dir, device=encoder.device, dtype=encoder.backbone.dtype)
+        encoder.backbone, encoder.embedder.trunk = done.backbone, done.backbone.model
+        return encoder
+    if not config.resume and arguments.should_save:
+        forget_run(config.output_dir)
     if checkpoint:
         logger.warning("going on from %s", checkpoint)
-    started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.summary["seconds"] = round(time.perf_counter() - started, 1)
+    # The trainer wraps `forward` in autocast; the vectors from here on must be those of the saved folder.
+    trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+    trainer.summary["finished"] = True
     trainer.save_model()
-    if config.push_to_hub:
-        trainer.push_to_hub()
     encoder.embedder.eval()
     return encoder
 
@@ -125,7 +133,14 @@ class EmbeddingTrainer(Trainer):
         self.objective = objective
         self.config = config
         self.gather_batches = gather_batches
-        self.summary: dict[str, Any] = {"data": rows.source, "command": command_line()}
+        self.summary: dict[str, Any] = {
+            "data": rows.source,
+            "command": command_line(),
+            "recipe": recipe_of(config),
+            "finished": False,
+        }
+        self.started = time.perf_counter()
+        self.seconds_before = 0.0  # of the runs that this one resumes
         callbacks = [SaveByTime(config.save_minutes), StopAtTokens(config.max_tokens)]
         super().__init__(
             model=encoder.embedder,
@@ -181,6 +196,14 @@ class EmbeddingTrainer(Trainer):
         )
         return loss * scale
 
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """All validation rows, also those of a last, smaller batch."""
+        self.args.dataloader_drop_last = False
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.args.dataloader_drop_last = True
+
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[Tensor, None, None]:
@@ -195,8 +218,12 @@ class EmbeddingTrainer(Trainer):
         if not self.args.should_save:
             return
         folder = Path(output_dir or str(self.args.output_dir))
-        save_into(self.encoder, folder, merge=self.config.merge and folder == Path(str(self.args.output_dir)))
+        final = folder == Path(str(self.args.output_dir))
+        if state_dict is not None:  # FSDP, DeepSpeed: gathered from all processes
+            state_dict = {k.removeprefix("trunk."): v for k, v in state_dict.items()}
+        save_into(self.encoder, folder, merge=self.config.merge and final, state_dict=state_dict)
         self.summary |= {
+            "seconds": round(self.seconds_before + time.perf_counter() - self.started, 1),
             "steps": self.state.global_step,
             "tokens": int(self.state.num_input_tokens_seen),
             "loss": [(h["step"], h["loss"]) for h in self.state.log_history if "loss" in h],
@@ -205,7 +232,9 @@ class EmbeddingTrainer(Trainer):
         model_card.write(folder / "README.md", self.encoder, self.config, self.summary)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        load_weights(self.encoder, Path(resume_from_checkpoint))
+        folder = Path(resume_from_checkpoint)
+        load_weights(self.encoder, folder)
+        self.seconds_before = read_json(folder / "training.json").get("seconds", 0.0)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Ours is written with every save; transformers' own would replace it."""
@@ -246,7 +275,7 @@ class StopAtTokens(TrainerCallback):
             control.should_training_stop = True
 
 
-def training_arguments(config: TrainConfig, encoder: Encoder, max_steps: int) -> TrainingArguments:
+def training_arguments(config: TrainConfig, encoder: Encoder, max_steps: int, validate: bool) -> TrainingArguments:
     """The recipe in the words of transformers."""
     on_cpu = encoder.device.type == "cpu"
     bf16 = config.bf16
@@ -254,7 +283,6 @@ def training_arguments(config: TrainConfig, encoder: Encoder, max_steps: int) ->
         bf16 = not config.fp16 and encoder.backbone.is_decoder and has_native_bf16(encoder.device)
     if config.fp16 and on_cpu:
         raise InputError("--fp16: needs CUDA; on a CPU use --bf16 or neither")
-    warmup = config.warmup_steps if config.warmup_ratio is None else config.warmup_ratio
     return TrainingArguments(
         output_dir=str(config.output_dir),
         num_train_epochs=config.epochs,
@@ -263,7 +291,7 @@ def training_arguments(config: TrainConfig, encoder: Encoder, max_steps: int) ->
         per_device_eval_batch_size=config.batch_size,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         learning_rate=config.learning_rate,
-        warmup_steps=warmup,
+        warmup_steps=config.warmup_steps,
         lr_scheduler_type=config.lr_scheduler_type,
         optim=config.optim,
         weight_decay=config.weight_decay,
@@ -288,7 +316,7 @@ def training_arguments(config: TrainConfig, encoder: Encoder, max_steps: int) ->
         save_strategy=config.save_strategy,
         save_steps=config.save_steps,
         save_total_limit=config.save_total_limit,
-        eval_strategy=config.eval_strategy if config.valid_name_or_path else "no",
+        eval_strategy=config.eval_strategy if validate else "no",
         eval_steps=config.eval_steps,
         push_to_hub=config.push_to_hub,
         hub_model_id=config.hub_model_id,
@@ -322,20 +350,6 @@ def shuffle_positives(rows: RowList, seed: int) -> RowList:
     return RowList([{**row, column: value} for row, value in zip(rows.rows, values)], f"{rows.source} (shuffled {column})")
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint; a half one, left by a kill, has no readable trainer_state.json."""
-    if not folder.is_dir():
-        return None
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]), reverse=True)
-    for checkpoint in found:
-        with contextlib.suppress(OSError, json.JSONDecodeError):
-            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-            return checkpoint
-    return None
-
-
 def world_size_from_environment() -> int:
     """Processes as torchrun and accelerate announce them, before torch.distributed is up."""
-    import os
-
     return int(os.environ.get("WORLD_SIZE", "1"))

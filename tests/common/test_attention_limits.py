@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from attention_families import LAYERS, SLIDING, WINDOW, padded, real_texts, tiny_model
+from attention_families import COMMON, LAYERS, SLIDING, WINDOW, padded, real_texts, tiny_model
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, DynamicCache
+from torch.nn.attention.flex_attention import flex_attention
+from transformers import AutoConfig, AutoModel, DynamicCache, masking_utils
+from transformers.integrations import flex_attention as flex
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from common.attention import AttentionError, check_attention, get_attention, restore_attention, set_attention
@@ -104,6 +106,25 @@ def test_flash_attention_gets_the_right_arguments(family: str, monkeypatch: pyte
             torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("mode", ["bidirectional", FROM_LAST], ids=str)
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_flex_attention_agrees_with_eager(family: str, mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uncompiled, since compiling takes minutes on a CPU."""
+    monkeypatch.setattr(flex, "WrappedFlexAttention", lambda training: lambda: flex_attention)
+    compiled = masking_utils.create_block_mask
+    monkeypatch.setattr(
+        masking_utils, "create_block_mask", lambda **settings: compiled(**settings | {"_compile": False})
+    )
+    ids, mask = padded(real_texts()[1:], "left")
+    outputs = []
+    for how in ("eager", "flex_attention"):
+        model = tiny_model(family, how)
+        set_attention(model, mode)
+        with torch.no_grad():
+            outputs.append(model(ids, mask)[0][mask.bool()])
+    torch.testing.assert_close(*outputs, atol=1e-5, rtol=0)
+
+
 def test_implementations_that_can_not_be_right_are_refused() -> None:
     model = tiny_model("mistral")
     model.config._attn_implementation = "flash_attention_2"
@@ -139,6 +160,19 @@ def test_families_that_can_not_be_done_are_refused_by_name(family: str) -> None:
     set_attention(model, "causal")
     assert get_attention(model) == "causal"
     check_attention(model)
+
+
+def test_the_text_part_of_a_multimodal_model_must_be_loaded_alone() -> None:
+    text = {**COMMON, "head_dim": 8, "sliding_window": 3, "layer_types": ["sliding_attention"] * LAYERS}
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"image_size": 28, "patch_size": 14}
+    model = AutoModel.from_config(
+        AutoConfig.for_model("gemma3", text_config=text, vision_config=vision)
+    ).eval()
+    with pytest.raises(InputError, match=r"gemma3.*text part"):
+        set_attention(model, "bidirectional")
+    set_attention(model.language_model, "bidirectional")
+    check_attention(model.language_model)
 
 
 def test_other_things_are_refused_by_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,9 +71,7 @@ def test_a_constant_encoder_scores_zero_and_says_so(task):
 
 
 def test_geometry_is_none_where_it_is_undefined_and_can_be_left_out(task):
-    low = task.sample(1)
-    while low.gold[0] >= 4:
-        low = task.sample(1, seed=int(low.index[0]) + 1)
+    low = replace(task, gold=np.minimum(task.gold, 3.9))
     assert evaluate_pairs(word_counts, low)[0]["alignment"] is None
     assert "uniformity" not in evaluate_pairs(word_counts, task, geometry=False)[0]
 

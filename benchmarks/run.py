@@ -1,0 +1,243 @@
+"""`python -m benchmarks run`: one encoder on one suite; a result file per task, resumable."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import resource
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from benchmarks import results, suites
+from common import cli
+from common.errors import InputError
+from common.io import command_line, environment
+from common.registry import check_compat, load
+from senteval import PairTask, evaluate_pairs
+
+if TYPE_CHECKING:
+    from common.encoder import Encoder
+
+logger = logging.getLogger(__name__)
+
+
+def _flag(default: Any, help: str, group: str) -> Any:
+    return field(default=default, metadata={"help": help, "group": group})
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """Evaluate an encoder on a suite."""
+
+    method: str = _flag("sentence-transformer", "a method of `python -m benchmarks list`", "model")
+    model: str | None = _flag(None, "folder, short name or hub id; default: the method's", "model")
+    adapter: list[str] = _flag((), "LoRA adapters, stacked in order", "model")
+    template: str | None = _flag(None, "prompt with {text}; default: the method's", "model")
+    pooling: str | None = _flag(None, "default: the method's", "model")
+    max_length: int | None = _flag(None, "tokens per text; default: the method's", "model")
+    compat: list[str] = _flag((), "released quirks to copy, by name", "model")
+    options: dict[str, Any] = _flag(None, "more options of the method's loader, as JSON", "model")
+
+    suite: str = _flag("sts", "sts, sts-mteb or sts-shipped", "data")
+    tasks: list[str] = _flag((), "some tasks of the suite; default: all", "data")
+    data_dir: Path | None = _flag(None, "folder with the data; default: EMBED_DATA, else the hub", "data")
+    limit: int | None = _flag(None, "a seeded sample of so many pairs per task", "data")
+    text_edits: Literal["one-word-prompt"] | None = _flag(
+        None, "edits of the released one-word-prompt evaluations, before the template", "data"
+    )
+    shuffle_gold: bool = _flag(False, "control run: the gold scores in random order", "data")
+    seed: int = _flag(0, "of --limit and --shuffle_gold", "data")
+
+    device: str | None = _flag(None, "default: what is there", "speed")
+    devices: list[str] = _flag((), "several, such as cuda:0 cuda:1", "speed")
+    dtype: str = _flag("auto", "auto, float32, bfloat16, float16", "speed")
+    quantize: Literal["8bit", "4bit"] | None = _flag(None, "bitsandbytes", "speed")
+    batch_size: int | None = _flag(None, "texts per batch, at most", "speed")
+    max_batch_tokens: int | None = _flag(None, "padded tokens per batch; default: by device", "speed")
+
+    output: Path | None = _flag(None, "result folder; default: results/SUITE/METHOD--MODEL", "output")
+    fresh: bool = _flag(False, "run all tasks again, whatever the folder holds", "output")
+
+    def __post_init__(self) -> None:
+        self.options = dict(self.options or {})
+        for name in ("limit", "batch_size", "max_batch_tokens", "max_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name} {value}: must be at least 1")
+
+
+def load_tasks(config: RunConfig) -> dict[str, PairTask]:
+    """The data of a run, by task; before any model is loaded, so that a missing file is found in a second."""
+    compat = check_compat(config.compat)
+    suite = suites.get_suite(config.suite, config.tasks)
+    return {
+        name: suites.load(suite, name, config.data_dir, limit=config.limit, seed=config.seed, compat=compat)
+        for name in suite.tasks
+    }
+
+
+def load_encoder(config: RunConfig) -> Encoder:
+    """The encoder that a run asks for."""
+    given = {
+        name: getattr(config, name)
+        for name in ("template", "pooling", "max_length")
+        if getattr(config, name) is not None
+    }
+    return load(
+        config.method,
+        config.model,
+        adapter=list(config.adapter) or None,
+        device=config.device,
+        dtype=config.dtype,
+        quantize=config.quantize,
+        compat=sorted(check_compat(config.compat)),
+        **given,
+        **config.options,
+    )
+
+
+def evaluate(
+    config: RunConfig, *, encoder: Encoder | None = None, tasks: dict[str, PairTask] | None = None
+) -> dict[str, results.Result]:
+    """Run what is not there yet; returns all results of the suite, by task.
+
+    Args:
+        config: the run.
+        encoder: what to evaluate, where the caller has loaded it; else as `load_encoder` does.
+        tasks: the data, where the caller has loaded it; else as `load_tasks` does.
+
+    Raises:
+        InputError: wrong use, missing data, or an output folder with results of another run.
+    """
+    compat = check_compat(config.compat)
+    suite = suites.get_suite(config.suite, config.tasks)
+    tasks = tasks or load_tasks(config)
+    encoder = encoder or load_encoder(config)
+    info = encoder.info.to_dict()
+    folder = config.output or default_output(suite.name, encoder.info)
+    for name, task in tasks.items():
+        if not config.fresh and _is_done(folder, name, info, task, config):
+            logger.info("%s: done before", name)
+            continue
+        edit = suites.EDITS[config.text_edits] if config.text_edits else None
+        used = encoder.usage.tokens
+        started = time.perf_counter()
+        options = {"batch_size": config.batch_size, "max_batch_tokens": config.max_batch_tokens}
+
+        def encode(texts: list[str], edit: Any = edit, options: dict[str, Any] = options) -> np.ndarray:
+            edited = [edit(t) for t in texts] if edit else texts
+            return encoder.encode(edited, devices=config.devices or None, **options)
+
+        scores, prediction = evaluate_pairs(encode, task)
+        seconds = time.perf_counter() - started
+        gold = task.gold
+        if config.shuffle_gold:
+            from senteval import score_pairs
+
+            gold = np.random.default_rng(config.seed).permutation(gold)
+            scores |= score_pairs(prediction, gold, task.subset)
+        tokens = encoder.usage.tokens - used
+        payload = {
+            "schema": results.SCHEMA,
+            "task": name,
+            "suite": suite.name,
+            "protocol": suite.protocol,
+            "metric": "spearman",
+            "score": scores["spearman"],
+            "scores": scores,
+            "n": len(task),
+            "limit": config.limit if len(task) < task.total else None,
+            "index": [int(i) for i in task.index] if len(task) < task.total else None,
+            "method": config.method,
+            "model": info["model"],
+            "encoder": info,
+            "compat": sorted(compat),
+            "data": {
+                "source": task.source,
+                "sha256": task.fingerprint,
+                "text_edits": config.text_edits,
+                "shuffled_gold": config.shuffle_gold,
+                "complete": task.complete,
+            },
+            "environment": environment(),
+            "command": command_line(),
+            "seed": config.seed,
+            "texts": 2 * len(task),
+            "tokens": tokens,
+            "seconds": seconds,
+            "tokens_per_second": tokens / seconds,
+            "peak_memory_mb": peak_memory_mb(),
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        results.write_result(folder, payload, {"prediction": prediction, "gold": gold})
+        logger.info("%s: %.2f (%d pairs, %.1f s)", name, scores["spearman"], len(task), seconds)
+    found = results.read_folder(folder)
+    return {name: found[name] for name in tasks}
+
+
+def default_output(suite: str, info: Any) -> Path:
+    """results/SUITE/METHOD--MODEL, with a part of the fingerprint so that two settings never share a folder."""
+    model = Path(info.model).name if Path(info.model).exists() else info.model.replace("/", "--")
+    return Path("results") / suite / f"{info.method}--{model}--{info.fingerprint[:6]}"
+
+
+def peak_memory_mb() -> float:
+    """The high-water mark of this process: CUDA memory where CUDA is used, else resident memory."""
+    if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
+        return sys.modules["torch"].cuda.max_memory_allocated() / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _is_done(folder: Path, name: str, info: dict[str, Any], task: Any, config: RunConfig) -> bool:
+    """Whether the folder holds this very result; a result of other settings there is an error."""
+    if not (folder / f"{name}.json").is_file():
+        return False
+    found = results.read_folder(folder)[name]
+    same = (
+        found.encoder.get("fingerprint") == info["fingerprint"]
+        and found.data_hash == task.fingerprint
+        and found.data.get("text_edits") == config.text_edits
+        and found.data.get("shuffled_gold", False) == config.shuffle_gold
+        and (found.seed == config.seed or not config.shuffle_gold)
+    )
+    if not same:
+        raise InputError(
+            f"{folder / name}.json: is a result of another model, data or setting; give another --output, or --fresh"
+        )
+    return True
+
+
+def summary(found: dict[str, results.Result]) -> str:
+    """The scores as a table."""
+    from prettytable import PrettyTable
+
+    first = next(iter(found.values()))
+    table = PrettyTable([*found, "Avg"])
+    scores = [r.score for r in found.values()]
+    table.add_row([*(f"{s:.2f}" for s in scores), f"{np.mean(scores):.2f}"])
+    limited = f", {first.limit} pairs a task" if first.limit else ""
+    shuffled = ", GOLD SHUFFLED" if first.data.get("shuffled_gold") else ""
+    title = f"{first.system}: {first.suite} ({first.protocol} protocol), Spearman x 100{limited}{shuffled}"
+    if first.protocol == "shipped":
+        title += "; the project's own small set, not comparable with any benchmark"
+    return f"{title}\n{table}"
+
+
+def run(config: RunConfig) -> int:
+    """Evaluate and print the scores."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    found = evaluate(config)
+    print(summary(found))
+    print(f"results: {next(iter(found.values())).path.parent}")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> None:
+    """One encoder on one suite; a result file per task, resumable."""
+    cli.run(run, RunConfig, argv=argv, prog="python -m benchmarks run", description=RunConfig.__doc__)

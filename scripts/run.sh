@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Run a program of the project from any folder, with the project's own Python; on several GPUs through torchrun.
+#   bash scripts/run.sh angle/eval.py --help
+#   GPUS=4 bash scripts/run.sh angle/train.py ...      one process per GPU
+#   PYTHON=/path/to/python bash scripts/run.sh ...     another Python than that of .venv
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+[ $# -gt 0 ] || { echo "run.sh: name a program, for example angle/eval.py" >&2; exit 2; }
+program=$root/$1
+shift
+[ -f "$program" ] || { echo "run.sh: no such program: $program" >&2; exit 2; }
+
+python=${PYTHON:-$root/.venv/bin/python}
+command -v "$python" >/dev/null || { echo "run.sh: no $python; run: bash $root/scripts/setup.sh" >&2; exit 1; }
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+
+launcher=()
+if [ "${GPUS:-1}" -gt 1 ]; then launcher=(-m torch.distributed.run --standalone "--nproc_per_node=$GPUS"); fi
+for word in "$@"; do
+  case $word in --dry_run | --dry-run | --help | -h) launcher=() ;; esac
+done
+exec "$python" ${launcher[@]+"${launcher[@]}"} "$program" "$@"

@@ -1,0 +1,114 @@
+"""scripts/angle: one command per published row, from any folder, with further flags passed on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from angle.encoder import lookup_model
+from angle.eval import OPTIONS as EVAL
+from angle.eval import EvalConfig
+from angle.fit import AngleConfig
+from angle.train import OPTIONS as TRAIN
+from benchmarks import published
+from common import cli
+
+REPO = Path(__file__).resolve().parents[2]
+ROWS = [row for row in published.load("angle-sts").rows if row.is_target]
+SCRIPTS = sorted((REPO / "scripts" / "angle").glob("*.sh"))
+
+
+def command(script: Path, folder: Path, *words: str, **environment: str) -> list[str]:
+    """What the script would run: its Python is replaced by a program that writes its words down."""
+    fake = folder / "python"
+    fake.write_text('#!/usr/bin/env bash\nprintf "%q " "$@"\n')
+    fake.chmod(0o755)
+    done = subprocess.run(
+        ["bash", str(script), *words],
+        cwd=folder,
+        env={**os.environ, "PYTHON": str(fake), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return shlex.split(done.stdout)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_every_own_row_has_its_command(row, tmp_path):
+    script = REPO / "scripts" / "angle" / f"{row.id}.sh"
+    assert row.command == f"bash scripts/angle/{row.id}.sh"
+    program, *words = command(script, tmp_path, "--limit", "5")
+    assert program == str(REPO / "angle" / "eval.py")
+    config = cli.parse(EvalConfig, words, **EVAL)
+    assert config.output == REPO / "results" / "angle-sts" / row.id
+    assert config.limit == 5
+    assert config.suite == "sts"
+    config.resolve()
+    known = lookup_model(config.model_name_or_path, list(config.lora_name_or_path))
+    assert known.options, "a released model, with its settings"
+    assert config.prompt == known.options["template"]
+    assert config.text_edits == ("none" if config.prompt == "{text}" else "one-word-prompt")
+
+
+@pytest.mark.parametrize("script", [s for s in SCRIPTS if s.name.startswith("train-")], ids=lambda s: s.stem)
+def test_every_training_has_its_command(script, tmp_path):
+    run = script.stem.removeprefix("train-")
+    launcher, *words = command(script, tmp_path, "--epochs", "3")
+    assert (launcher, words[0]) == ("-m", "torch.distributed.run")
+    assert words[2].startswith("--nproc_per_node=")
+    program, *words = command(script, tmp_path, "--epochs", "3", GPUS="1")
+    assert program == str(REPO / "angle" / "train.py")
+    config = cli.parse(AngleConfig, words, **TRAIN)
+    assert config.output_dir == REPO / "ckpts" / run
+    assert config.epochs == 3
+    assert command(script, tmp_path, "--dry_run")[0] == program  # one process is enough for that
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda s: s.stem)
+def test_a_script_says_what_it_needs(script):
+    text = script.read_text(encoding="utf-8")
+    assert text.startswith("#!/usr/bin/env bash\n# ")
+    assert "\nset -euo pipefail\n" in text
+    assert "\n# Needs: " in text
+    assert "# Data: " in text or " Data: " in text
+    assert text.endswith('"$@"\n')
+    assert os.access(script, os.X_OK)
+
+
+def test_nothing_else_lies_there():
+    evaluations = {f"{row.id}.sh" for row in ROWS}
+    trainings = {f"train-{file.stem}.sh" for file in (REPO / "angle" / "configs").glob("*.yaml")}
+    assert {script.name for script in SCRIPTS} == evaluations | trainings
+
+
+def test_run_names_what_is_missing(tmp_path):
+    script = str(REPO / "scripts" / "run.sh")
+    none = subprocess.run(["bash", script, "angle/nothing.py"], capture_output=True, text=True, check=False)
+    assert none.returncode == 2
+    assert "no such program" in none.stderr
+    environment = {**os.environ, "PYTHON": str(tmp_path / "python")}
+    bare = subprocess.run(
+        ["bash", script, "angle/eval.py"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert bare.returncode == 1
+    assert "scripts/setup.sh" in bare.stderr
+
+
+def test_a_row_dry_runs_for_real(tmp_path):
+    done = subprocess.run(
+        ["bash", str(REPO / "scripts" / "angle" / "angle-llama2-7b.sh"), "--dry_run"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "SeanLee97/angle-llama-7b-nli-20231027" in done.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,232 @@
+"""The commands and Python blocks of the released READMEs work here, as their users type them.
+
+Each is a short extract with its source. What is changed before it runs: the script's path, the import line,
+the model ids (a tiny random Llama stands in for 7B weights), and, since there is no GPU here, `.bfloat16()`
+and `.cuda()` of plain transformers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import logging
+import runpy
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from angle.eval import EvalConfig
+from angle.fit import AngleConfig
+from common.data import SHIPPED
+from common.reading import read_rows
+
+REPO = Path(__file__).resolve().parents[1]
+
+# SeanLee97/AnglE, README.md of autumn 2023 (the state that angle-llama-7b-nli-v2 was released with).
+ANGLE_TRAIN = """
+CUDA_VISIBLE_DEVICES=0,1,2,3 torchrun --nproc_per_node=4 --master_port=1234 train_angle.py \
+--task NLI-STS --save_dir ckpts/NLI-STS-angle-llama-7b \
+--w2 35 --learning_rate 2e-4 --maxlen 45 \
+--lora_r 32 --lora_alpha 32 --lora_dropout 0.1 \
+--save_steps 200 --batch_size 160 --seed 42 --do_eval 0 --load_kbit 4 \
+--gradient_accumulation_steps 4 --epochs 1
+"""
+ANGLE_EVAL = """
+CUDA_VISIBLE_DEVICES=0,1 python eval.py \
+    --load_kbit 16 \
+    --model_name_or_path NousResearch/Llama-2-7b-hf \
+    --lora_weight SeanLee97/angle-llama-7b-nli-20231027
+"""
+ANGLE_PACKAGE = """
+from angle_emb import AnglE
+
+angle = AnglE.from_pretrained('NousResearch/Llama-2-7b-hf',
+                              pretrained_lora_path='SeanLee97/angle-llama-7b-nli-v2')
+angle.set_prompt()
+print('prompt:', angle.prompt)
+vec = angle.encode({'text': 'hello world'}, to_numpy=True)
+print(vec)
+vecs = angle.encode([{'text': 'hello world1'}, {'text': 'hello world2'}], to_numpy=True)
+print(vecs)
+"""
+ANGLE_TRANSFORMERS = """
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from peft import PeftModel, PeftConfig
+
+peft_model_id = 'SeanLee97/angle-llama-7b-nli-v2'
+config = PeftConfig.from_pretrained(peft_model_id)
+tokenizer = AutoTokenizer.from_pretrained(config.base_model_name_or_path)
+model = AutoModelForCausalLM.from_pretrained(config.base_model_name_or_path).bfloat16().cuda()
+model = PeftModel.from_pretrained(model, peft_model_id).cuda()
+
+def decorate_text(text: str):
+    return f'Summarize sentence "{text}" in one word:"'
+
+inputs = 'hello world!'
+tok = tokenizer([decorate_text(inputs)], return_tensors='pt')
+for k, v in tok.items():
+    tok[k] = v.cuda()
+vec = model(output_hidden_states=True, **tok).hidden_states[-1][:, -1].float().detach().cpu().numpy()
+print(vec)
+"""
+
+
+def words_of(command: str) -> list[str]:
+    """The flags of a command line: what follows the script's name."""
+    words = shlex.split(command)
+    return words[next(i for i, word in enumerate(words) if word.endswith(".py")) + 1 :]
+
+
+def run_script(path: str, words: list[str]) -> str:
+    """Run one of our programs in this process; what it printed. It must exit with 0."""
+    before, sys.argv = sys.argv, [str(REPO / path), *words]
+    printed, errors = io.StringIO(), io.StringIO()
+    try:
+        with (
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(errors),
+            pytest.raises(SystemExit) as stopped,
+        ):
+            runpy.run_path(str(REPO / path), run_name="__main__")
+    finally:
+        sys.argv = before
+    assert not stopped.value.code, errors.getvalue()
+    return printed.getvalue()
+
+
+def run_block(block: str, changes: dict[str, str]) -> dict[str, Any]:
+    """Run a Python block after the changes, each of which must have something to change; its variables."""
+    for old, new in changes.items():
+        assert old in block, old
+        block = block.replace(old, new)
+    names: dict[str, Any] = {}
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(block, "<README>", "exec"), names)
+    return names | {"printed": printed.getvalue()}
+
+
+def recipe(text: str, kind: type) -> Any:
+    return kind(**yaml.safe_load(text))
+
+
+# ------------------------------------------------------------------------------------------------- AnglE
+
+
+def test_angle_training_command(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        printed = run_script("angle/train.py", [*words_of(ANGLE_TRAIN), "--dry_run"])
+    config = recipe(printed, AngleConfig)
+    # What the command says ...
+    assert config.train_name_or_path == "data/AllNLI.tsv.gz"
+    assert str(config.output_dir) == "ckpts/NLI-STS-angle-llama-7b"
+    assert (config.ibn_w, config.learning_rate, config.max_length) == (35, 2e-4, 45)
+    assert (config.lora_r, config.lora_alpha, config.lora_dropout) == (32, 32, 0.1)
+    assert (config.save_steps, config.batch_size, config.seed, config.load_kbit) == (200, 160, 42, 4)
+    assert (config.gradient_accumulation_steps, config.epochs, config.eval_strategy) == (4, 1, "no")
+    # ... and what that script took where it says nothing.
+    assert config.model_name_or_path == "NousResearch/Llama-2-7b-hf"
+    assert (config.cosine_w, config.angle_w, config.angle_tau, config.warmup_steps) == (1, 1, 1, 100)
+    notices = [record.getMessage() for record in caplog.records]
+    for old in ("--task", "--save_dir", "--w2", "--maxlen", "--do_eval"):
+        assert any(old in line for line in notices), old
+    assert not any("\n" in line for line in notices)
+
+
+def test_angle_flags_of_today_keep_todays_defaults(tmp_path):
+    words = ["--train_name_or_path", "x.jsonl", "--output_dir", str(tmp_path), "--model_name_or_path", "m"]
+    config = recipe(run_script("angle/train.py", [*words, "--w2", "35", "--dry_run"]), AngleConfig)
+    assert (config.ibn_w, config.cosine_w, config.angle_w, config.angle_tau) == (35, 0, 0.02, 20)
+
+
+def test_angle_training_command_trains(llama_folder, tmp_path, monkeypatch):
+    """The same command line, on real sentences in the file's own layout; smaller, and in fp32."""
+    rows = [row for _, row in read_rows(SHIPPED / "triplets.jsonl")][:8]
+    lines = ["split\tdataset\tfilename\tsentence1\tsentence2\tlabel"]
+    for row in rows:
+        for column, label in (("positive", "entailment"), ("negative", "contradiction")):
+            lines.append(f"train\tSNLI\tx\t{row['query']}\t{row[column]}\t{label}")
+    lines.append(f"train\tSNLI\tx\t{rows[0]['query']}\t{rows[1]['positive']}\tneutral")
+    lines += [f"dev\tSNLI\tx\t{row['query']}\t{row['positive']}\tentailment" for row in rows]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    with gzip.open("data/AllNLI.tsv.gz", "wt", encoding="utf-8") as handle:
+        handle.write("\n".join(lines) + "\n")
+    smaller = ["--model_name", str(llama_folder), "--batch_size", "8", "--load_kbit", "32", "--maxlen", "96"]
+    smaller += [
+        "--gradient_accumulation_steps",
+        "1",
+        "--logging_steps",
+        "1",
+        "--warmup_steps",
+        "0",
+        "--device",
+        "cpu",
+    ]
+    run_script("angle/train.py", [*words_of(ANGLE_TRAIN), *smaller, "--bf16", "0"])
+    folder = tmp_path / "ckpts" / "NLI-STS-angle-llama-7b"
+    assert (folder / "adapter_model.safetensors").is_file()
+    import json
+
+    summary = json.loads((folder / "training.json").read_text())
+    assert summary["steps"] == 2  # 16 pairs: no neutral one, none of another split
+    vectors = [run_encode(str(llama_folder), lora) for lora in (None, str(folder))]
+    assert np.abs(vectors[0] - vectors[1]).max() > 0
+
+
+def run_encode(model: str, lora: str | None) -> np.ndarray:
+    from angle import AnglE, Prompts
+
+    angle = AnglE.from_pretrained(model, pretrained_lora_path=lora, torch_dtype="float32", device="cpu")
+    return np.asarray(angle.encode("hello world!", prompt=Prompts.A))
+
+
+def test_angle_evaluation_command(llama_folder, lora_folders, tmp_path):
+    words = words_of(ANGLE_EVAL)
+    config = recipe(run_script("angle/eval.py", [*words, "--dry_run"]), EvalConfig)
+    assert config.model_name_or_path == "NousResearch/Llama-2-7b-hf"
+    assert config.lora_name_or_path == ["SeanLee97/angle-llama-7b-nli-20231027"]
+    assert (config.load_kbit, config.prompt) == (16, 'Summarize sentence "{text}" in one word:"')
+    assert (config.pooling_strategy, config.text_edits) == ("last", "one-word-prompt")
+    words = [w.replace("NousResearch/Llama-2-7b-hf", str(llama_folder)) for w in words]
+    words = [w.replace("SeanLee97/angle-llama-7b-nli-20231027", str(lora_folders["headed"])) for w in words]
+    more = ["--suite", "sts-shipped", "--limit", "20", "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert "Avg." in run_script("angle/eval.py", [*words, *more])
+
+
+def test_angle_python_blocks_give_the_same_vectors(llama_folder, lora_folders):
+    adapter = str(lora_folders["headed"])
+    ours = run_block(
+        ANGLE_PACKAGE,
+        {
+            "from angle_emb import": "from angle import",
+            "NousResearch/Llama-2-7b-hf": str(llama_folder),
+            "SeanLee97/angle-llama-7b-nli-v2": adapter,
+        },
+    )
+    assert ours["printed"].startswith('prompt: Summarize sentence "{text}" in one word:"\n')
+    for name, shape in (("vec", (1, 32)), ("vecs", (2, 32))):
+        assert isinstance(ours[name], np.ndarray)
+        assert ours[name].dtype == np.float32
+        assert ours[name].shape == shape
+    changes = {"SeanLee97/angle-llama-7b-nli-v2": adapter, ".bfloat16()": "", ".cuda()": ""}
+    plain = run_block(ANGLE_TRANSFORMERS, changes)["vec"]
+    from angle import AnglE
+
+    angle = AnglE.from_pretrained(
+        str(llama_folder), pretrained_lora_path=adapter, torch_dtype="float32", device="cpu"
+    )
+    angle.set_prompt()
+    vec = angle.encode({"text": "hello world!"}, to_numpy=True)
+    unit = [v / np.linalg.norm(v) for v in (vec, plain)]
+    np.testing.assert_allclose(*unit, atol=1e-5)
+    np.testing.assert_allclose(vec, plain, rtol=1e-4, atol=1e-4)
+    bare = AnglE.from_pretrained(str(llama_folder), torch_dtype="float32", device="cpu")
+    bare.set_prompt()
+    assert np.abs(bare.encode({"text": "hello world!"}) - plain).max() > 1e-2  # the adapter counts
