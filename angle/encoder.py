@@ -100,9 +100,7 @@ def check_is_llm(encoder: Encoder, is_llm: bool | None) -> None:
     """
     if is_llm is not None and is_llm != encoder.backbone.is_decoder:
         kind = "a decoder (LLM)" if encoder.backbone.is_decoder else "an encoder"
-        raise InputError(
-            f"--is_llm {int(is_llm)}: {encoder.backbone.source.name} is {kind}; leave the flag out"
-        )
+        raise InputError(f"--is_llm {int(is_llm)}: {encoder.backbone.source.name} is {kind}; leave the flag out")
 
 
 def prompt_text(prompt: str) -> str:

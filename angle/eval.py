@@ -25,9 +25,7 @@ def _flag(default: Any, help: str, group: str = "evaluation") -> Any:
 class EvalConfig(ModelFlags):
     """A model and what it is tested on."""
 
-    mode: Literal["test", "fasttest", "dev"] = _flag(
-        "test", "test (fasttest differs in the transfer tasks only)"
-    )
+    mode: Literal["test", "fasttest", "dev"] = _flag("test", "test (fasttest differs in the transfer tasks only)")
     task_set: Literal["sts", "transfer", "full", "na"] = _flag("sts", "sts; na: those of --tasks")
     tasks: list[str] = _flag((), "some tasks; default: all of the suite")
     suite: Literal["sts", "sts-mteb", "sts-shipped"] = _flag("sts", "sts is the protocol of the papers")
@@ -109,9 +107,7 @@ def released_table(found: dict[str, Result], mode: str = "test") -> str:
     table.add_row([*scores, f"{sum(map(float, scores)) / len(scores):.2f}"])
     first = next(iter(found.values()))
     limited = f", a sample of {first.limit} pairs a task" if any(r.limit for r in found.values()) else ""
-    return (
-        f"------ {mode} ------ ({first.suite}, {first.protocol} protocol, Spearman x 100{limited})\n{table}"
-    )
+    return f"------ {mode} ------ ({first.suite}, {first.protocol} protocol, Spearman x 100{limited})\n{table}"
 
 
 _ESE = dict.fromkeys(("embedding_start", "embedding_size"), "Espresso (ESE) is left out for now")

@@ -43,9 +43,7 @@ class AnglE:
     Texts are batched by us, whatever the length of the list, and the list that is passed in stays as it is.
     """
 
-    def __init__(
-        self, encoder: Encoder, *, prompt: str | None = None, lora: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, encoder: Encoder, *, prompt: str | None = None, lora: Mapping[str, Any] | None = None) -> None:
         self.encoder = encoder
         self.prompt = prompt
         self._lora = dict(lora or {})
@@ -88,11 +86,7 @@ class AnglE:
             InputError: an unknown argument (the nearest is named), or one that is not supported.
         """
         _refuse(released, cls.from_pretrained)
-        adapters = (
-            [pretrained_lora_path]
-            if isinstance(pretrained_lora_path, str)
-            else list(pretrained_lora_path or ())
-        )
+        adapters = [pretrained_lora_path] if isinstance(pretrained_lora_path, str) else list(pretrained_lora_path or ())
         if load_kbit not in (None, 4, 8, 16, 32):
             raise InputError(f"load_kbit={load_kbit}: must be 4, 8, 16 or 32")
         saved = _saved_prompt(pretrained_model_path or model_name_or_path, adapters)
@@ -110,9 +104,7 @@ class AnglE:
             device=device,
             compat=list(compat),
         )
-        lora = {
-            f"lora_{name.removeprefix('lora_')}": value for name, value in (lora_config_kwargs or {}).items()
-        }
+        lora = {f"lora_{name.removeprefix('lora_')}": value for name, value in (lora_config_kwargs or {}).items()}
         if apply_lora is not None:
             lora["apply_lora"] = apply_lora
         return cls(flags.load(), prompt=saved, lora=lora)
@@ -152,9 +144,7 @@ class AnglE:
 
     def set_prompt(self, prompt: str | None = Prompts.A) -> None:
         """Put every text into a prompt from now on; the old way of `encode(..., prompt=...)`."""
-        logger.warning(
-            "set_prompt is the old way of saying it; the present one is encode(..., prompt=Prompts.A)"
-        )
+        logger.warning("set_prompt is the old way of saying it; the present one is encode(..., prompt=Prompts.A)")
         if prompt is not None:
             Template(prompt_text(prompt))  # a wrong one is refused here, not at the first text
         self.prompt = prompt_text(prompt) if prompt else None
@@ -245,7 +235,8 @@ class AnglE:
         Raises:
             InputError: a setting that is not known, or bad rows.
         """
-        from angle.fit import AngleConfig, fit
+        from angle.fit import fit
+        from angle.recipe import AngleConfig
         from angle.train import ALIASES
 
         given = {**self._lora, **settings, **{ALIASES.get(k, k): v for k, v in (loss_kwargs or {}).items()}}
@@ -290,14 +281,10 @@ class AnglE:
 
         correlations = {"spearman_cosine": stats.spearmanr, "pearson_cosine": stats.pearsonr}
         if metric not in correlations:
-            raise InputError(
-                f"metric {metric!r}{_nearest(metric, correlations)}: known are {', '.join(correlations)}"
-            )
+            raise InputError(f"metric {metric!r}{_nearest(metric, correlations)}: known are {', '.join(correlations)}")
         rows = _rows(ds, "ds")
         if "label" not in rows.columns:
-            raise InputError(
-                f"{rows.source}: has {', '.join(rows.columns)}; evaluate needs text1, text2, label"
-            )
+            raise InputError(f"{rows.source}: has {', '.join(rows.columns)}; evaluate needs text1, text2, label")
         a, b = (
             self.encode([row[c] for row in rows.rows], prompt=prompt, batch_size=batch_size, to_numpy=False)
             for c in ("text1", "text2")
@@ -331,9 +318,7 @@ def _texts(inputs: Any) -> list[str]:
     """The texts of one input or many; checked further by the encoder."""
     items = [inputs] if isinstance(inputs, (str, Mapping)) else inputs
     if isinstance(items, bytes) or not isinstance(items, Iterable):
-        raise InputError(
-            f"inputs: expected text, {{'text': ...}} or a list of them, got {type(inputs).__name__}"
-        )
+        raise InputError(f"inputs: expected text, {{'text': ...}} or a list of them, got {type(inputs).__name__}")
     texts = []
     for i, item in enumerate(items):
         if isinstance(item, Mapping) and set(item) != {"text"}:

@@ -32,9 +32,7 @@ class InferConfig(ModelFlags):
     texts: list[str] = _flag((), "texts to embed", positional=True)
     file: Path | None = _flag(None, "texts: a .txt (one per line), .jsonl, .csv, .tsv, .parquet; .gz allowed")
     column: str = _flag("text", "the column of the file that holds the text")
-    role: Literal["text", "query", "document"] = _flag(
-        "text", "which prompt, where the model has one for queries"
-    )
+    role: Literal["text", "query", "document"] = _flag("text", "which prompt, where the model has one for queries")
     normalize: bool = _flag(False, "L2-normalise the vectors")
     batch_size: int | None = _flag(None, "texts per batch, at most; default: by tokens")
     output: Path | None = _flag(None, ".npy or .jsonl to write; default: print the cosine of every pair")
@@ -51,9 +49,7 @@ def main(config: InferConfig) -> None:
     """Read, embed, write."""
     texts = list(config.texts) if config.file is None else read_texts(config.file, config.column)
     if not config.output and len(texts) > PRINTED:
-        raise InputError(
-            f"{len(texts)} texts are too many to print their cosines; give --output FILE.npy or .jsonl"
-        )
+        raise InputError(f"{len(texts)} texts are too many to print their cosines; give --output FILE.npy or .jsonl")
     config.resolve()
     encoder = config.load()
     vectors: np.ndarray = encoder.encode(
@@ -82,13 +78,9 @@ def read_texts(file: Path, column: str) -> list[str]:
         if column not in row:
             near = difflib.get_close_matches(column, row, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise InputError(
-                f"{file}:{number}: no column {column!r} (has {', '.join(row)}){hint}; give --column"
-            )
+            raise InputError(f"{file}:{number}: no column {column!r} (has {', '.join(row)}){hint}; give --column")
         if not isinstance(row[column], str):
-            raise InputError(
-                f"{file}:{number}: column {column!r} should be text, is {type(row[column]).__name__}"
-            )
+            raise InputError(f"{file}:{number}: column {column!r} should be text, is {type(row[column]).__name__}")
         texts.append(_filled(row[column], f"{file}:{number}"))
     return texts
 

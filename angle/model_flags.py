@@ -40,12 +40,8 @@ def _flag(default: Any, help: str) -> Any:
 class ModelFlags:
     """A model, its adapters, and how texts are read."""
 
-    model_name_or_path: str | None = _flag(
-        None, "folder, short name or hub id; default: the base of the adapter"
-    )
-    pretrained_model_path: str | None = _flag(
-        None, "trained weights, in place of those of model_name_or_path"
-    )
+    model_name_or_path: str | None = _flag(None, "folder, short name or hub id; default: the base of the adapter")
+    pretrained_model_path: str | None = _flag(None, "trained weights, in place of those of model_name_or_path")
     lora_name_or_path: list[str] = _flag((), "LoRA adapters, stacked in order")
     prompt: str | None = _flag(None, "A, B, C or a text with {text}; default: the model's own; LLMs: A")
     pooling_strategy: str | None = _flag(None, "default: the model's own; LLMs: last token, encoders: cls")
@@ -79,9 +75,7 @@ class ModelFlags:
         self.prompt = prompt_text(self.prompt) if self.prompt else None
         model = self.pretrained_model_path or self.model_name_or_path
         if not model and not self.lora_name_or_path:
-            raise InputError(
-                "missing: --model_name_or_path (a folder, a short name such as smollm2-135m, or a hub id)"
-            )
+            raise InputError("missing: --model_name_or_path (a folder, a short name such as smollm2-135m, or a hub id)")
         known = lookup_model(model, list(self.lora_name_or_path))
         self.pretrained_model_path, self.model_name_or_path = None, known.base or None
         self.lora_name_or_path = list(known.adapter)

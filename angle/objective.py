@@ -81,13 +81,9 @@ class AngleObjective:
                 kind = "a number above 0" if name.endswith("_tau") else "0 or more"
                 raise InputError(f"--{name} must be {kind}, got {value}")
         if self.angle_pooling_strategy not in ("sum", "mean"):
-            raise InputError(
-                f"--angle_pooling_strategy must be 'sum' or 'mean', got {self.angle_pooling_strategy!r}"
-            )
+            raise InputError(f"--angle_pooling_strategy must be 'sum' or 'mean', got {self.angle_pooling_strategy!r}")
         if INT_LABELS in self.compat and self.ibn_positive_threshold is not None:
-            raise InputError(
-                f"--ibn_positive_threshold has no meaning under --compat {INT_LABELS}; leave one out"
-            )
+            raise InputError(f"--ibn_positive_threshold has no meaning under --compat {INT_LABELS}; leave one out")
 
     def __call__(
         self,
@@ -160,18 +156,14 @@ class AngleObjective:
             loss = loss + self.angle_w * self._angle(a, b, labels)
         return loss
 
-    def _triplets(
-        self, query: Tensor, positive: Tensor, negative: Tensor, ids: list[Tensor] | None
-    ) -> Tensor:
+    def _triplets(self, query: Tensor, positive: Tensor, negative: Tensor, ids: list[Tensor] | None) -> Tensor:
         loss = _zero(query, positive, negative)
         if self.ibn_w:
             same = None if ids is None else duplicate_mask(*ids[:2])
             loss = loss + self.ibn_w / 2 * contrastive_loss(query, positive, scale=self.ibn_tau, same=same)
         if self.cln_w:
             same = None if ids is None else duplicate_mask(*ids)
-            loss = loss + self.cln_w / 2 * contrastive_loss(
-                query, positive, negative, scale=self.ibn_tau, same=same
-            )
+            loss = loss + self.cln_w / 2 * contrastive_loss(query, positive, negative, scale=self.ibn_tau, same=same)
         if self.angle_w or self.cosine_w:
             a, b = torch.cat([query, query]), torch.cat([positive, negative])
             labels = torch.cat([query.new_ones(len(positive)), query.new_zeros(len(negative))])
@@ -204,9 +196,7 @@ class AngleObjective:
 
 def _zero(*embeddings: Tensor) -> Tensor:
     """A 0 that hangs on the embeddings, so that a batch in which no term has a weight can go backward."""
-    return sum(
-        (x[:0].sum(dtype=torch.promote_types(x.dtype, torch.float32)) for x in embeddings), torch.zeros(())
-    )
+    return sum((x[:0].sum(dtype=torch.promote_types(x.dtype, torch.float32)) for x in embeddings), torch.zeros(()))
 
 
 def _colliding_targets(labels: Tensor) -> Tensor:

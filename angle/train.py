@@ -7,13 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from angle.encoder import check_is_llm, load, prompt_text
-from angle.fit import AngleConfig, fit
+from angle.recipe import AngleConfig
 from common import cli
-from common.data import load_rows
 from common.errors import InputError
-from common.lora import training_attention
-from common.prompts import Template
 from common.registry import check_compat
 
 logger = logging.getLogger(__name__)
@@ -29,7 +25,14 @@ def main(config: AngleConfig) -> None:
         raise InputError("missing: --train_name_or_path (a file, shipped:triplets, or a hub data set)")
     if not config.model_name_or_path:
         raise InputError("missing: --model_name_or_path")
-    data = {"data_dir": config.data_dir, "rename": config.rename}
+    # Below the checks of the command line: wrong flags and --help need not wait for torch.
+    from angle.encoder import check_is_llm, load, prompt_text
+    from angle.fit import fit
+    from common.data import RowList, load_rows
+    from common.lora import training_attention
+    from common.prompts import Template
+
+    data: dict[str, Any] = {"data_dir": config.data_dir, "rename": config.rename}
     rows = load_rows(
         config.train_name_or_path,
         split=config.train_split_name,
@@ -60,6 +63,7 @@ def main(config: AngleConfig) -> None:
     for role, prompt in (("query", config.query_prompt), ("document", config.doc_prompt)):
         if prompt:
             encoder.templates[role] = Template(prompt_text(prompt))  # type: ignore[index]
+    assert valid is None or isinstance(valid, RowList)  # only training rows are streamed
     fit(encoder, rows, config, valid=valid)
 
 
@@ -107,9 +111,7 @@ _ESE = "Espresso (ESE) is left out for now"
 _BELLM = "bidirectional layers are bellm/train.py's"
 REFUSED = {
     **dict.fromkeys(("apply_ese", "ese_kl_temperature", "ese_compression_size"), _ESE),
-    **dict.fromkeys(
-        ("apply_tdmse", "tdmse_kl_temperature"), "2DMSE gave way to ESE, which is left out for now"
-    ),
+    **dict.fromkeys(("apply_tdmse", "tdmse_kl_temperature"), "2DMSE gave way to ESE, which is left out for now"),
     **dict.fromkeys(
         ("teacher_name_or_path", "fixed_teacher_name_or_path", "teacher_pooling_strategy"),
         "training on a teacher is left out for now",
@@ -124,9 +126,7 @@ TASKS = {"NLI-STS": "data/AllNLI.tsv.gz", "STS-B": "mteb/stsbenchmark-sts"}
 def task_data(task: str) -> str:
     """The training data that the released `--task` stands for."""
     if task not in TASKS:
-        raise InputError(
-            f"--task {task}: known are {', '.join(TASKS)}; for other data give --train_name_or_path"
-        )
+        raise InputError(f"--task {task}: known are {', '.join(TASKS)}; for other data give --train_name_or_path")
     return TASKS[task]
 
 
@@ -141,9 +141,7 @@ def paper_era(argv: list[str]) -> list[str]:
     """
     if not any(word.partition("=")[0] == "--task" for word in argv):
         return argv
-    logger.warning(
-        "--task: a command of train_angle.py (2023); its defaults are taken, from %s", PAPER_ERA.name
-    )
+    logger.warning("--task: a command of train_angle.py (2023); its defaults are taken, from %s", PAPER_ERA.name)
     return ["--config", str(PAPER_ERA), *argv]
 
 

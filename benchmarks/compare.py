@@ -25,14 +25,10 @@ class CompareConfig:
     """Compare result folders: scores, time and memory, and differences to a baseline with intervals."""
 
     results: list[Path] = field(metadata={"positional": True, "help": "result folders, one row each"})
-    baseline: Path | None = field(
-        default=None, metadata={"help": "result folder that all others are held against"}
-    )
+    baseline: Path | None = field(default=None, metadata={"help": "result folder that all others are held against"})
     samples: int = field(default=1000, metadata={"help": "bootstrap resamples"})
     seed: int = field(default=0, metadata={"help": "of the bootstrap"})
-    format: Format | None = field(
-        default=None, metadata={"help": "default: by the suffix of --output, else text"}
-    )
+    format: Format | None = field(default=None, metadata={"help": "default: by the suffix of --output, else text"})
     output: Path | None = field(default=None, metadata={"help": "write the table to this file instead"})
 
 
@@ -56,9 +52,7 @@ def run(config: CompareConfig) -> int:
         suffix = config.output.suffix.lower() if config.output else ".txt"
         if suffix not in SUFFIXES:
             known = ", ".join(SUFFIXES)
-            raise InputError(
-                f"--output {config.output}: no format for {suffix!r}; use {known}, or give --format"
-            )
+            raise InputError(f"--output {config.output}: no format for {suffix!r}; use {known}, or give --format")
         style = SUFFIXES[suffix]
     comparison = compare(config.results, baseline=config.baseline, samples=config.samples, seed=config.seed)
     text = format_comparison(comparison, style)
@@ -72,9 +66,7 @@ def run(config: CompareConfig) -> int:
 
 def main(argv: list[str] | None = None) -> None:
     """Result folders side by side, with differences to a baseline and their intervals."""
-    cli.run(
-        run, CompareConfig, argv=argv, prog="python -m benchmarks compare", description=CompareConfig.__doc__
-    )
+    cli.run(run, CompareConfig, argv=argv, prog="python -m benchmarks compare", description=CompareConfig.__doc__)
 
 
 def _score_table(comparison: Comparison) -> Table:
@@ -119,9 +111,7 @@ def _difference_table(comparison: Comparison) -> Table:
     dividers = set()
     for label, family in comparison.differences.items():
         for d in family:
-            low, high, change = (
-                signed(value) for value in (d.interval.low, d.interval.high, d.interval.difference)
-            )
+            low, high, change = (signed(value) for value in (d.interval.low, d.interval.high, d.interval.difference))
             cells: list[Cell] = [
                 label,
                 d.task,
@@ -148,9 +138,7 @@ def _difference_table(comparison: Comparison) -> Table:
     ]
     title = f"Difference to {comparison.baseline.label}"
     decimals = {"p": 3, "p (Holm)": 3}
-    return Table(
-        title, columns, rows, [*notes, *skipped], ["result", "task", ""], decimals, frozenset(dividers)
-    )
+    return Table(title, columns, rows, [*notes, *skipped], ["result", "task", ""], decimals, frozenset(dividers))
 
 
 def _missing(comparison: Comparison, label: str) -> list[str]:
@@ -162,9 +150,7 @@ def _record(comparison: Comparison, entry: Entry, *, nested: bool) -> dict[str, 
     """One folder for programs: flat for CSV, with per-task detail nested for JSON."""
     one = entry.any
     record: dict[str, Any] = {"result": entry.label, "folder": str(entry.folder)}
-    record |= {
-        key: getattr(one, key) for key in ("method", "model", "adapter", "suite", "protocol", "metric")
-    }
+    record |= {key: getattr(one, key) for key in ("method", "model", "adapter", "suite", "protocol", "metric")}
     for task in comparison.tasks:
         result = entry.results.get(task)
         record[task] = result.score if result else None

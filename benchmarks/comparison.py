@@ -116,9 +116,7 @@ def compare(
     marks, notes = _marks(entries, tasks)
     differences = _differences(base, entries[1:] or entries, tasks, samples, seed) if base else {}
     if base and not any(differences.values()):
-        raise InputError(
-            f"{base.folder}: shares no task, over the same pairs, with any folder it is compared with"
-        )
+        raise InputError(f"{base.folder}: shares no task, over the same pairs, with any folder it is compared with")
     return Comparison(tuple(entries), tasks, base, differences, marks, tuple(notes))
 
 

@@ -39,7 +39,7 @@ class QuickstartConfig:
 
     budget_tokens: int = field(default=30_000, metadata={"help": "training tokens, the same for every method"})
     model: str = field(default="smollm2-135m", metadata={"help": "backbone of all methods"})
-    methods: list[str] = field(default=(), metadata={"help": "default: all of the registry"})  # type: ignore[assignment]
+    methods: list[str] = field(default_factory=list, metadata={"help": "default: all of the registry"})
     seed: int = field(default=42, metadata={"help": "of the training"})
     output: Path = field(default=Path("results/quickstart"), metadata={"help": "where rows and tables go"})
     fresh: bool = field(default=False, metadata={"help": "run all rows again"})

@@ -79,9 +79,7 @@ def render(table: Table, style: Format) -> str:
     raise InputError(f"a table for reading has the formats text, markdown and latex, not {style!r}")
 
 
-def render_records(
-    title: str, facts: Mapping[str, Any], records: Sequence[Mapping[str, Any]], style: Format
-) -> str:
+def render_records(title: str, facts: Mapping[str, Any], records: Sequence[Mapping[str, Any]], style: Format) -> str:
     """Rows for programs, full precision: JSON with title and facts on top, CSV with the title in every row.
 
     Nested values stand in CSV as JSON, lists of words with semicolons.

@@ -86,9 +86,7 @@ class Result:
         values: dict[str, Any] = {}
         for name in (f.name for f in fields(cls) if f.name != "path"):
             if name not in payload:
-                raise InputError(
-                    f"{path}: the key {name!r} is missing; delete the file and run the task again"
-                )
+                raise InputError(f"{path}: the key {name!r} is missing; delete the file and run the task again")
             kinds, nullable = _KINDS[name]
             value = payload[name]
             fits = isinstance(value, kinds) and not (isinstance(value, bool) or _not_finite(value))
@@ -108,9 +106,7 @@ class Result:
 
 _TEXT, _WHOLE, _NUMBER, _MAP, _LIST = (str,), (int,), (int, float), (dict,), (list, tuple)
 _KINDS: dict[str, tuple[tuple[type, ...], bool]] = {  # key: accepted types, may be null
-    **dict.fromkeys(
-        ("task", "suite", "protocol", "metric", "method", "model", "command", "created"), (_TEXT, False)
-    ),
+    **dict.fromkeys(("task", "suite", "protocol", "metric", "method", "model", "command", "created"), (_TEXT, False)),
     **dict.fromkeys(("scores", "encoder", "data", "environment"), (_MAP, False)),
     **dict.fromkeys(("n", "seed", "tokens", "texts"), (_WHOLE, False)),
     **dict.fromkeys(("score", "seconds", "tokens_per_second"), (_NUMBER, False)),
@@ -129,9 +125,7 @@ def read_folder(path: str | Path) -> dict[str, Result]:
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise InputError(
-            f"{folder}: no such result folder; `python -m benchmarks run ... --output {folder}` makes one"
-        )
+        raise InputError(f"{folder}: no such result folder; `python -m benchmarks run ... --output {folder}` makes one")
     files = sorted(f for f in folder.glob("*.json") if not f.name.startswith("."))
     results = [Result.from_payload(_read_json(file), file) for file in files]
     return {result.task: result for result in results}
@@ -147,9 +141,7 @@ def predictions(path: str | Path, task: str) -> tuple[NDArray[np.float64], NDArr
     result = Result.from_payload(_read_json(folder / f"{task}.json"), folder / f"{task}.json")
     file = folder / f"{task}.npz"
     if not file.is_file():
-        raise InputError(
-            f"{file}: missing; {task} has a score but no predictions, so pairs can't be compared"
-        )
+        raise InputError(f"{file}: missing; {task} has a score but no predictions, so pairs can't be compared")
     try:
         with np.load(file, allow_pickle=False) as stored:
             prediction, gold = (np.asarray(stored[name], dtype=np.float64) for name in ("prediction", "gold"))

@@ -163,10 +163,8 @@ def measure(model: str, config: SpeedConfig, task: PairTask) -> Report:
     theirs = plain_sentence_transformer(reference)
     texts = draw_texts(task, config.texts, config.seed)
 
-    quietly = {"show_progress_bar": False}
-    encoders: dict[Key, Callable[[list[str]], np.ndarray]] = {
-        BASE: functools.partial(theirs.encode, **quietly)
-    }
+    quietly: dict[str, Any] = {"show_progress_bar": False}
+    encoders: dict[Key, Callable[[list[str]], np.ndarray]] = {BASE: functools.partial(theirs.encode, **quietly)}
     for dtype, encoder in ours.items():
         encoders["ours", dtype] = functools.partial(encoder.encode, **quietly)
     for encode in encoders.values():

@@ -110,9 +110,7 @@ def bootstrap_scores(
     arrays, gold = _checked(predictions, gold)
     if samples < 1:
         raise InputError(f"samples must be at least 1, not {samples}")
-    blocks = [
-        resampled_spearman(counts, arrays, gold) * 100 for counts in _resamples(len(gold), samples, seed)
-    ]
+    blocks = [resampled_spearman(counts, arrays, gold) * 100 for counts in _resamples(len(gold), samples, seed)]
     return np.concatenate(blocks, axis=1)
 
 
@@ -206,9 +204,7 @@ def _checked(predictions: Sequence[ArrayLike], gold: ArrayLike) -> tuple[list[Fl
         arrays[f"prediction {number}"] = np.asarray(prediction, dtype=np.float64)
     for name, array in arrays.items():
         if array.shape != arrays["gold"].shape or array.ndim != 1:
-            raise InputError(
-                f"{name} has shape {array.shape}, gold {arrays['gold'].shape}; both must be (n,)"
-            )
+            raise InputError(f"{name} has shape {array.shape}, gold {arrays['gold'].shape}; both must be (n,)")
         if len(array) < 2:
             raise InputError(f"{name} has {len(array)} values; a correlation needs at least 2 pairs")
         if not np.isfinite(array).all():

@@ -28,12 +28,8 @@ WIDE = 12  # more score columns than this are printed one line per score
 class TableConfig:
     """Hold our results against a published table."""
 
-    name: str = field(
-        metadata={"positional": True, "help": "the table; `python -m benchmarks tables` lists them"}
-    )
-    results: Path = field(
-        default=Path("results"), metadata={"help": "folder with <table>/<row id>/ result folders"}
-    )
+    name: str = field(metadata={"positional": True, "help": "the table; `python -m benchmarks tables` lists them"})
+    results: Path = field(default=Path("results"), metadata={"help": "folder with <table>/<row id>/ result folders"})
     format: Format = field(default="text", metadata={"help": "text, markdown, csv, json or latex"})
 
 
@@ -183,9 +179,7 @@ def format_index(style: Format = "text") -> str:
         return render_records(title, {}, [dict(zip(columns, row)) for row in rows], style)
     left = ["table", "title", "arXiv", "where", "protocol", "metric"]
     notes = [f"status {status}: {meaning}" for status, meaning in published.statuses().items()]
-    return render(
-        Table(title, columns, rows, notes, left, widths={"title": 36, "arXiv": 12, "where": 34}), style
-    )
+    return render(Table(title, columns, rows, notes, left, widths={"title": 36, "arXiv": 12, "where": 34}), style)
 
 
 def show_table(config: TableConfig) -> int:
@@ -204,9 +198,7 @@ def show_index(config: TablesConfig) -> int:
 
 def main(argv: list[str] | None = None) -> None:
     """Our results beside the rows of a published table: OK, CLOSE, OFF or not run."""
-    cli.run(
-        show_table, TableConfig, argv=argv, prog="python -m benchmarks table", description=TableConfig.__doc__
-    )
+    cli.run(show_table, TableConfig, argv=argv, prog="python -m benchmarks table", description=TableConfig.__doc__)
 
 
 def main_index(argv: list[str] | None = None) -> None:
@@ -275,9 +267,7 @@ def _label_columns(table: PublishedTable) -> list[str]:
     """Free columns worth printing: where a table has hardly any scores, the ids alone say too little."""
     if len(table.columns) > 1:
         return []
-    return list(
-        dict.fromkeys(label for row in table.rows for label in row.labels if label not in table.columns)
-    )
+    return list(dict.fromkeys(label for row in table.rows for label in row.labels if label not in table.columns))
 
 
 def _wide(table: PublishedTable, judgement: Judgement) -> list[list[Cell]]:
@@ -333,14 +323,10 @@ def _own_cell(judgement: Judgement, column: str) -> Cell:
 
 
 def _notes(table: PublishedTable, judgements: list[Judgement]) -> list[str]:
-    notes = [
-        f"Scores x 100; {table.metric}, protocol {table.protocol}." if table.metric else "Scores as printed."
-    ]
+    notes = [f"Scores x 100; {table.metric}, protocol {table.protocol}." if table.metric else "Scores as printed."]
     for row in table.rows:
         if (mean := table.slip(row)) is not None:
-            notes.append(
-                f"! {row.id}: the published average {row.average:.2f} is not that of its row, {mean:.2f}."
-            )
+            notes.append(f"! {row.id}: the published average {row.average:.2f} is not that of its row, {mean:.2f}.")
     if any(judgement.excluded for judgement in judgements):
         notes.append("* run, but not comparable with the table; left out of the average and the verdict.")
     notes.extend(f"{j.row.id}: {note}." for j in judgements for note in j.notes)

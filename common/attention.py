@@ -112,9 +112,7 @@ def set_attention(
         raise InputError(f'attention: sliding_window={sliding_window!r} is not "keep" or "drop"')
     if parts.encoder:
         if first != 0:
-            raise InputError(
-                f"attention: {parts.name} is an encoder: it is bidirectional and can't be {mode!r}"
-            )
+            raise InputError(f"attention: {parts.name} is an encoder: it is bidirectional and can't be {mode!r}")
         return
     causal = first == max(len(parts.layers), 1)
     if parts.problem:
@@ -212,13 +210,9 @@ def _padding(kwargs: dict[str, Any]) -> Tensor | None:
     """The 2-D padding mask (B, T) among a trunk's arguments; None where all tokens are real."""
     padding, positions = kwargs.get("attention_mask"), kwargs.get("position_ids")
     if padding is not None and (not isinstance(padding, Tensor) or padding.ndim != 2):
-        raise InputError(
-            "attention: bidirectional_from needs a 2-D attention_mask (1: real, 0: padding) or None"
-        )
+        raise InputError("attention: bidirectional_from needs a 2-D attention_mask (1: real, 0: padding) or None")
     if padding is None and positions is not None and find_packed_sequence_indices(positions) is not None:
-        raise InputError(
-            "attention: several texts in one row (position_ids start anew) and bidirectional_from"
-        )
+        raise InputError("attention: several texts in one row (position_ids start anew) and bidirectional_from")
     return padding
 
 
@@ -237,9 +231,7 @@ class _LayerHook:
             return args, kwargs
         if batch is None:
             name = type(layer).__name__
-            raise AttentionError(
-                f"attention: {name} is bidirectional and needs the forward of its whole model"
-            )
+            raise AttentionError(f"attention: {name} is bidirectional and needs the forward of its whole model")
         mask = batch.mask(args[0] if args else kwargs["hidden_states"], self.sliding)
         if len(args) > self.position:
             args = (*args[: self.position], mask, *args[self.position + 1 :])

@@ -123,9 +123,7 @@ def _check(parts: Parts, mode: Mode, sides: list[str]) -> None:
         _check_visibility(padded, changed, row, start, limits, here)
         for change, noise in (_moved(a, b, row, start, REAL) for a, b in zip(padded, refilled)):
             if (change > noise.clamp(min=limits.floor)).any():
-                raise AttentionError(
-                    f"{here}, real tokens attend to padding; try another attn_implementation"
-                )
+                raise AttentionError(f"{here}, real tokens attend to padding; try another attn_implementation")
         if _same(alone, padded, row, start, limits):
             continue
         positions = (torch.tensor(mask).cumsum(-1) - 1).clamp(min=0)
@@ -169,9 +167,7 @@ def _reach(parts: Parts, mode: Mode) -> list[int]:
     return [*reach[1:], reach[-1]]
 
 
-def _states(
-    parts: Parts, rows: list[list[int]], mask: list[list[int]] | None, **more: Tensor
-) -> list[Tensor]:
+def _states(parts: Parts, rows: list[list[int]], mask: list[list[int]] | None, **more: Tensor) -> list[Tensor]:
     """The output of every layer, where the layers are known, and the final state, each (B, T, D)."""
     device = next(parts.trunk.parameters()).device
     states: list[Tensor] = []
@@ -225,15 +221,11 @@ def _check_visibility(
 ) -> None:
     change, noise = _moved(before[0], after[0], row, start + REAL - 1, 1)
     if change.item() <= noise:
-        raise AttentionError(
-            f"{where}, exchanging a token changes no more than noise does; nothing can be said"
-        )
+        raise AttentionError(f"{where}, exchanging a token changes no more than noise does; nothing can be said")
     for index, (a, b) in enumerate(zip(before, after)):
         what = f"layer {index}" if index < len(before) - 1 else "the final state"
         change, noise = _moved(a, b, row, start, REAL - 1)
-        visible = torch.tensor(
-            [REAL - 1 - i <= limits.reach[index] for i in range(REAL - 1)], device=change.device
-        )
+        visible = torch.tensor([REAL - 1 - i <= limits.reach[index] for i in range(REAL - 1)], device=change.device)
         if (change[~visible] > noise.clamp(min=limits.floor)).any():
             raise AttentionError(f"{where}, {what} lets a token see later ones; call set_attention")
         seen = change[visible] > noise

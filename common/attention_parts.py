@@ -75,13 +75,9 @@ def find_parts(model: nn.Module) -> Parts:
     while True:  # task head -> trunk (-> OPT's decoder)
         config = getattr(model, "config", None)
         if not isinstance(config, PreTrainedConfig):
-            raise InputError(
-                f"attention: {type(model).__name__} is not a transformers model, nor PEFT around one"
-            )
+            raise InputError(f"attention: {type(model).__name__} is not a transformers model, nor PEFT around one")
         if getattr(config, "is_encoder_decoder", False):
-            raise InputError(
-                f"attention: {type(model).__name__} is an encoder-decoder; use an encoder or a decoder"
-            )
+            raise InputError(f"attention: {type(model).__name__} is an encoder-decoder; use an encoder or a decoder")
         if all(config is not known for known in configs):
             configs.insert(0, config)
         inner = getattr(model, "base_model", model)
@@ -154,9 +150,7 @@ def first_layer(mode: Any, parts: Parts) -> int:
     except TypeError:
         first = -1
     if not 0 <= first <= count:
-        raise InputError(
-            f"attention: bidirectional_from={value!r}: {parts.name} takes 0 to {count} ({count}: causal)"
-        )
+        raise InputError(f"attention: bidirectional_from={value!r}: {parts.name} takes 0 to {count} ({count}: causal)")
     return first
 
 
@@ -199,8 +193,6 @@ def check_implementation(config: PreTrainedConfig, drop: bool) -> None:
     """
     name = config._attn_implementation
     if name not in ALL_MASK_ATTENTION_FUNCTIONS:
-        raise InputError(
-            f"attention: transformers builds no mask for attn_implementation={name!r}; use sdpa or eager"
-        )
+        raise InputError(f"attention: transformers builds no mask for attn_implementation={name!r}; use sdpa or eager")
     if drop and is_flash_attention_requested(config):
         raise InputError(f'attention: sliding_window="drop" is not possible with {name}; use sdpa or eager')

@@ -125,7 +125,7 @@ def load_backbone(
         options["quantization_config"] = quantization_config(quantize, torch_dtype)
         options["device_map"] = {"": str(where)}
     try:
-        model = AutoModel.from_pretrained(source.path, **options)
+        model: Any = AutoModel.from_pretrained(source.path, **options)
         tokenizer = AutoTokenizer.from_pretrained(source.path, **source.load_options)
     except (OSError, ValueError) as error:
         raise explain_missing(source, error) from error
@@ -155,7 +155,7 @@ def pick_device(device: str | torch.device | None) -> torch.device:
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        chosen = torch.device(device)  # type: ignore[arg-type]
+        chosen = torch.device(device)
     except RuntimeError as error:
         raise InputError(f"device {device!r}: {str(error).splitlines()[0]}") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
@@ -228,9 +228,7 @@ def adapter_base(adapter: str) -> str:
     except (OSError, ValueError) as error:
         raise explain_missing(source, error) from error
     if not base:
-        raise InputError(
-            f"adapter {adapter}: adapter_config.json names no base model; give --model_name_or_path"
-        )
+        raise InputError(f"adapter {adapter}: adapter_config.json names no base model; give --model_name_or_path")
     return str(base)
 
 
@@ -255,14 +253,10 @@ def attach_adapter(model: nn.Module, adapter: str, *, trainable: bool = False) -
     config.inference_mode = not trainable
     config.task_type = None  # the trunk has no head of any task
     try:
-        peft_model: PeftModel = get_peft_model(model, config)  # type: ignore[arg-type]
+        peft_model: PeftModel = get_peft_model(model, config)
     except ValueError as error:  # no module of the trunk has a name that the adapter wants
-        raise InputError(
-            f"adapter {adapter} does not fit {type(model).__name__}: {first_line(error)}"
-        ) from error
-    shapes = {
-        re.sub(r"\.default\b", "", k): v.shape for k, v in peft_model.state_dict().items() if "lora_" in k
-    }
+        raise InputError(f"adapter {adapter} does not fit {type(model).__name__}: {first_line(error)}") from error
+    shapes = {re.sub(r"\.default\b", "", k): v.shape for k, v in peft_model.state_dict().items() if "lora_" in k}
     renamed: dict[str, torch.Tensor] = {}
     for key, value in weights.items():
         if ".lm_head." in key:
@@ -281,9 +275,7 @@ def attach_adapter(model: nn.Module, adapter: str, *, trainable: bool = False) -
         renamed[fits] = value
     missing = set(shapes) - set(renamed)
     if missing:
-        raise InputError(
-            f"adapter {adapter}: no weights for {len(missing)} modules, first {sorted(missing)[0]}"
-        )
+        raise InputError(f"adapter {adapter}: no weights for {len(missing)} modules, first {sorted(missing)[0]}")
     set_peft_model_state_dict(peft_model, renamed)
     return peft_model
 

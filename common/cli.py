@@ -108,9 +108,7 @@ def describe(config: Any) -> str:
 
     Fields marked `recipe=False` are left out.
     """
-    fields = (
-        field for field in dataclasses.fields(config) if field.init and field.metadata.get("recipe", True)
-    )
+    fields = (field for field in dataclasses.fields(config) if field.init and field.metadata.get("recipe", True))
     return cli_values.dump_yaml({field.name: getattr(config, field.name) for field in fields})
 
 
@@ -230,9 +228,7 @@ class _Words:
                 raise InputError(f"{typed} needs a file")
             self.files.append(Path(files[0]))
         else:
-            if cli_values.is_list(self.names.types[field]) and any(
-                other == field for _, other, _ in self.flags
-            ):
+            if cli_values.is_list(self.names.types[field]) and any(other == field for _, other, _ in self.flags):
                 logger.warning("%s is given twice; the last list counts", typed)
             self.flags.append((name, field, self._values(name, field) if given is None else given))
         return True
@@ -289,9 +285,7 @@ def _read_file(names: Names, path: Path) -> dict[str, Any]:
     """The fields that a configuration file sets."""
     if not path.exists():
         near = difflib.get_close_matches(path.name, [file.name for file in path.parent.glob("*")], n=1)
-        raise InputError(
-            f"{path}: no such file" + (f"; did you mean {path.parent / near[0]}?" if near else "")
-        )
+        raise InputError(f"{path}: no such file" + (f"; did you mean {path.parent / near[0]}?" if near else ""))
     found: dict[str, Any] = {}
     origin: dict[str, str] = {}
     unknown: list[str] = []

@@ -23,13 +23,9 @@ _EXIT_CODES = "exit codes: 0 good, 1 a comparison failed, 2 wrong use"
 def program_help(names: Names, prog: str, description: str | None) -> str:
     """The help of one program: usage, description, flags under their headings with defaults, old names."""
     required = [
-        f"--{name} {cli_values.type_name(names.types[name])}"
-        for name in names.required
-        if not _placed(names, name)
+        f"--{name} {cli_values.type_name(names.types[name])}" for name in names.required if not _placed(names, name)
     ]
-    places = [
-        name.upper() + (" ..." if cli_values.is_list(names.types[name]) else "") for name in names.positional
-    ]
+    places = [name.upper() + (" ..." if cli_values.is_list(names.types[name]) else "") for name in names.positional]
     config = [] if names.positional else ["[CONFIG.yaml]"]
     parser = argparse.ArgumentParser(
         usage=_safe(" ".join([prog, *config, *places, *required, "[--flag value ...]"])),
@@ -45,18 +41,14 @@ def program_help(names: Names, prog: str, description: str | None) -> str:
             groups[heading] = parser.add_argument_group(heading)
         _add(groups[heading], names, name)
     general = parser.add_argument_group("general")
-    general.add_argument(
-        "--config", metavar="FILE", help="JSON or YAML with any of these settings; flags override it"
-    )
+    general.add_argument("--config", metavar="FILE", help="JSON or YAML with any of these settings; flags override it")
     general.add_argument("-h", "--help", action="store_true", help="show this and exit")
     return parser.format_help()
 
 
 def _add(group: Any, names: Names, name: str) -> None:
     annotation = names.types[name]
-    note = (
-        "required" if name in names.required else f"default: {_shown(cli_values.plain(names.default(name)))}"
-    )
+    note = "required" if name in names.required else f"default: {_shown(cli_values.plain(names.default(name)))}"
     text = " ".join(filter(None, [names.metadata[name].get("help"), f"({note})"]))
     if _placed(names, name):
         group.add_argument(name, metavar=name.upper(), help=_safe(text))

@@ -112,22 +112,14 @@ class Names:
         targets = {*self.types, "config"}
         wrong = [*self.types.keys() & {"config", "help"}, *set((aliases or {}).values()) - targets]
         if wrong:
-            raise TypeError(
-                f"{config_class.__name__}: {wrong[0]!r} can't be a field, or the target of an alias"
-            )
+            raise TypeError(f"{config_class.__name__}: {wrong[0]!r} can't be a field, or the target of an alias")
         given = {*(aliases or {}), *(dropped or {}), *(refused or {})}
         shared = {old: next((new for new in news if new in targets), "") for old, news in ALIASES.items()}
-        shared = {
-            old: new for old, new in shared.items() if new and old not in given and old not in self.types
-        }
+        shared = {old: new for old, new in shared.items() if new and old not in given and old not in self.types}
         self.aliases: dict[str, str] = {**shared, **(aliases or {})}
         training = DROPPED if "learning_rate" in self.types else {}
         self.dropped: dict[str, str] = {
-            **{
-                name: why
-                for name, why in training.items()
-                if name not in given | targets | self.aliases.keys()
-            },
+            **{name: why for name, why in training.items() if name not in given | targets | self.aliases.keys()},
             **(dropped or {}),
         }
         self.refused = dict(refused or {})

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -221,10 +221,6 @@ class Encoder:
 
     # -- encoding -----------------------------------------------------------------------------------------
 
-    @overload
-    def encode(self, texts: str, **options: Any) -> Any: ...
-    @overload
-    def encode(self, texts: Sequence[str], **options: Any) -> Any: ...
     def encode(
         self,
         texts: str | Sequence[str],

@@ -115,9 +115,7 @@ def _git(folder: Path, *words: str) -> str | None:
 def program_name() -> str:
     """How the running program is called: `angle/train.py`, or `python -m benchmarks` when started with -m."""
     module = _module()
-    return (
-        f"python -m {module}" if module else _relative(sys.argv[0]) if sys.argv and sys.argv[0] else "python"
-    )
+    return f"python -m {module}" if module else _relative(sys.argv[0]) if sys.argv and sys.argv[0] else "python"
 
 
 def command_line() -> str:

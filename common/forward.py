@@ -142,7 +142,5 @@ def _replicas(
     for i, name in enumerate(devices):
         device = torch.device(name)
         # Each worker needs a module of its own: fast_linears and attention hooks act on the module.
-        workers.append(
-            (embedder if i == 0 and device == home else copy.deepcopy(embedder).to(device), device)
-        )
+        workers.append((embedder if i == 0 and device == home else copy.deepcopy(embedder).to(device), device))
     return workers

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,8 +83,8 @@ def backward_in_chunks(
     for k, (rows, state) in enumerate(zip(chunks, states)):
         last = k == len(chunks) - 1
         # DDP averages gradients once, with the last chunk.
-        no_sync = contextlib.nullcontext() if last or not hasattr(model, "no_sync") else model.no_sync()
-        with no_sync, state.replay():  # type: ignore[operator]
+        no_sync: Any = contextlib.nullcontext if last else getattr(model, "no_sync", contextlib.nullcontext)
+        with no_sync(), state.replay():
             with autocast():
                 again = model(*_cut(input_ids, attention_mask, lengths, rows))
             backward((again.float() * gradient[rows]).sum())

@@ -118,9 +118,7 @@ def write_npz(path: str | os.PathLike[str], **arrays: Any) -> None:
 
     reserved = sorted({"file", "allow_pickle"} & arrays.keys())
     if reserved:
-        raise ValueError(
-            f"{path}: an array can't be named {reserved[0]!r}; numpy.savez uses that name itself"
-        )
+        raise ValueError(f"{path}: an array can't be named {reserved[0]!r}; numpy.savez uses that name itself")
     for name, array in arrays.items():
         if np.asarray(array).dtype.hasobject:
             raise ValueError(f"{path}: array {name!r} holds Python objects, which only pickle could store")

@@ -30,7 +30,7 @@ def add_lora(
 
     model = backbone.model
     if isinstance(model, PeftModel):
-        model = model.merge_and_unload()  # type: ignore[operator]
+        model = model.merge_and_unload()
         backbone.merged = backbone.adapters
     if backbone.quantize:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)

@@ -51,9 +51,7 @@ def cosent_loss(a: Tensor, b: Tensor, labels: Tensor, *, scale: float = 20.0) ->
 
 
 @_without_autocast
-def angle_loss(
-    a: Tensor, b: Tensor, labels: Tensor, *, scale: float = 20.0, reduction: str = "sum"
-) -> Tensor:
+def angle_loss(a: Tensor, b: Tensor, labels: Tensor, *, scale: float = 20.0, reduction: str = "sum") -> Tensor:
     """AnglE: CoSENT's ranking over the normalised quotient of two complex vectors.
 
     The halves of a vector are its real and its imaginary part, a = x + iy and b = u + iv, each (N, D/2):
@@ -156,8 +154,7 @@ def contrastive_loss(
     _same_rows("contrastive_loss", query, positive)
     if negative is not None and (len(negative) == 0 or len(negative) % len(query)):
         raise InputError(
-            f"contrastive_loss: {len(negative)} negatives for {len(query)} queries; "
-            "give the same number for each query"
+            f"contrastive_loss: {len(negative)} negatives for {len(query)} queries; give the same number for each query"
         )
     scores = scale * (q @ torch.cat(documents).T)
     target = torch.arange(len(q), device=q.device)
@@ -165,9 +162,7 @@ def contrastive_loss(
 
 
 @_without_autocast
-def info_nce_loss(
-    query: Tensor, passages: Tensor, *, temperature: float = 0.02, in_batch: bool = True
-) -> Tensor:
+def info_nce_loss(query: Tensor, passages: Tensor, *, temperature: float = 0.02, in_batch: bool = True) -> Tensor:
     """InfoNCE over passage groups, as BGE trains.
 
         s = query @ passages^T / temperature
@@ -283,9 +278,7 @@ def _vector_shapes(loss: str, **named: Tensor) -> None:
 
 def _same_rows(loss: str, first: Tensor, second: Tensor) -> None:
     if len(first) != len(second):
-        raise InputError(
-            f"{loss}: {len(first)} rows against {len(second)}; row i of one belongs to row i of the other"
-        )
+        raise InputError(f"{loss}: {len(first)} rows against {len(second)}; row i of one belongs to row i of the other")
 
 
 def _labels(loss: str, labels: Tensor, rows: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 from common.errors import InputError
@@ -67,7 +68,7 @@ class ResolvedModel:
     revision: str | None = None
 
     @property
-    def load_options(self) -> dict[str, object]:
+    def load_options(self) -> dict[str, Any]:
         """Keyword arguments that every `from_pretrained` call on this model needs."""
         if self.is_local:
             return {"local_files_only": True}
@@ -90,9 +91,7 @@ def resolve(name: str, revision: str | None = None) -> ResolvedModel:
         return ResolvedModel(name, str(_wheel_folder(name)), WHEELS[name].title, True)
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/")
     if looks_like_path or not name or any(c.isspace() for c in name):
-        raise InputError(
-            f"model {name!r}: no such folder; give a folder, a hub id, or one of {short_names()}"
-        )
+        raise InputError(f"model {name!r}: no such folder; give a folder, a hub id, or one of {short_names()}")
     if "/" not in name:
         close = difflib.get_close_matches(name, WHEELS, n=1)
         if close:

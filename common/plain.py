@@ -92,9 +92,7 @@ def _pooling(source: ResolvedModel, path: str) -> str:
     if isinstance(mode, list) and len(mode) == 1:
         mode = mode[0]
     if config.get("include_prompt") is False:
-        raise InputError(
-            f"model {source.name}: leaves prompts out of the pooling, which this project does not do"
-        )
+        raise InputError(f"model {source.name}: leaves prompts out of the pooling, which this project does not do")
     if not isinstance(mode, str) or mode not in POOLING:
         raise InputError(f"model {source.name}: pooling {mode!r} is not one of {', '.join(POOLING)}")
     return POOLING[mode]
@@ -112,9 +110,7 @@ def _read(source: ResolvedModel, file: str) -> Any:
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        local = hf_hub_download(
-            source.path, file, revision=source.revision, local_files_only=not hub_reachable()
-        )
+        local = hf_hub_download(source.path, file, revision=source.revision, local_files_only=not hub_reachable())
     except (EntryNotFoundError, LocalEntryNotFoundError):
         return None
     return read_json(local)

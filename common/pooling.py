@@ -99,9 +99,7 @@ def pool(
 def _real_tokens(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     """The attention mask as booleans on the states' device, checked."""
     if hidden.ndim != 3 or not hidden.is_floating_point():
-        raise InputError(
-            f"pool: hidden must be a floating (B, T, D) tensor, got {tuple(hidden.shape)} {hidden.dtype}"
-        )
+        raise InputError(f"pool: hidden must be a floating (B, T, D) tensor, got {tuple(hidden.shape)} {hidden.dtype}")
     if attention_mask.shape != hidden.shape[:2]:
         raise InputError(
             f"pool: attention_mask is {tuple(attention_mask.shape)}, hidden {tuple(hidden.shape)}; "
@@ -159,9 +157,7 @@ def _mean(hidden: Tensor, mask: Tensor, compat: Set[str]) -> Tensor:
     over_padding = "angle:pool-pad-mean" in compat
     over_batch = "angle:pool-batch-mask-sum" in compat
     if over_padding and over_batch:
-        raise InputError(
-            "compat names angle:pool-pad-mean and angle:pool-batch-mask-sum exclude each other; give one"
-        )
+        raise InputError("compat names angle:pool-pad-mean and angle:pool-batch-mask-sum exclude each other; give one")
     if over_padding:
         return hidden.mean(dim=1, dtype=_wide(hidden.dtype))
     return _sum(hidden, mask) / (mask.sum() if over_batch else mask.sum(dim=1, keepdim=True))

@@ -47,7 +47,9 @@ class Template:
                 continue
             places = [m.group(1) for m in _FIELD.finditer(pattern)]
             if places.count("text") != 1:
-                raise InputError(f"template {pattern!r}: needs {{text}} exactly once, has it {places.count('text')} times")
+                raise InputError(
+                    f"template {pattern!r}: needs {{text}} exactly once, has it {places.count('text')} times"
+                )
             for name in ("instruction", "examples"):
                 if places.count(name) > 1:
                     raise InputError(f"template {pattern!r}: has {{{name}}} more than once")

@@ -43,9 +43,7 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any
     return _not_empty(path, _parquet_rows(path) if kind == ".parquet" else _text_rows(path, kind))
 
 
-def _not_empty(
-    path: Path, rows: Iterator[tuple[int, dict[str, Any]]]
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def _not_empty(path: Path, rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     for number, row in rows:
         yield number, row
@@ -94,12 +92,8 @@ def _object(row: Any, place: str, escapes: bool = True) -> dict[str, Any]:
     try:
         if escapes:
             json.dumps(row, ensure_ascii=False).encode("utf-8")
-    except (
-        UnicodeEncodeError
-    ) as error:  # "\\ud83d" alone: legal JSON, but no text that a tokenizer could take
-        raise InputError(
-            f"{place}: half of a surrogate pair, {error.object[error.start]!r}; mend the text"
-        ) from None
+    except UnicodeEncodeError as error:  # "\\ud83d" alone: legal JSON, but no text that a tokenizer could take
+        raise InputError(f"{place}: half of a surrogate pair, {error.object[error.start]!r}; mend the text") from None
     return row
 
 
@@ -171,9 +165,7 @@ def _decode(data: bytes, path: str | os.PathLike[str], line: int) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line += data.count(b"\n", 0, error.start)
-        raise InputError(
-            f"{path}:{line}: not UTF-8 (byte {data[error.start]:#04x}); convert the file"
-        ) from None
+        raise InputError(f"{path}:{line}: not UTF-8 (byte {data[error.start]:#04x}); convert the file") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:

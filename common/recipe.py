@@ -90,7 +90,14 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "gradient_accumulation_steps", "max_length", "lora_r", "logging_steps", "save_steps"):
+        for name in (
+            "batch_size",
+            "gradient_accumulation_steps",
+            "max_length",
+            "lora_r",
+            "logging_steps",
+            "save_steps",
+        ):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} {getattr(self, name)}: must be at least 1")
         for name in ("max_tokens", "grad_cache_tokens", "limit"):

@@ -7,7 +7,6 @@ import functools
 import importlib
 import importlib.metadata
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,9 +72,7 @@ def get(name: str) -> Method:
     try:
         loaded = entry.load()
     except Exception as error:  # another's code: whatever is wrong with it is no fault of the other methods
-        raise InputError(
-            f"method {name!r}: its entry point {entry.value} can't be loaded: {error}"
-        ) from error
+        raise InputError(f"method {name!r}: its entry point {entry.value} can't be loaded: {error}") from error
     if not isinstance(loaded, Method):
         raise InputError(f"method {name!r}: its entry point {entry.value} is no common.registry.Method")
     return loaded
@@ -145,7 +142,7 @@ def check_compat(names: object) -> frozenset[str]:
     return wanted
 
 
-def resolve_attribute(path: str) -> Callable[..., Any]:
+def resolve_attribute(path: str) -> Any:
     """The object behind "module:attribute"."""
     module, _, attribute = path.partition(":")
     return getattr(importlib.import_module(module), attribute)

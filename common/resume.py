@@ -60,7 +60,9 @@ def check_same_recipe(folder: Path, checkpoint: Path | None, config: TrainConfig
         return False
     saved = read_json(source)
     was, now = saved.get("recipe", {}), recipe_of(config)
-    changed = [f"{k} {was.get(k)!r} -> {now.get(k)!r}" for k in sorted(was.keys() | now.keys()) if was.get(k) != now.get(k)]
+    changed = [
+        f"{k} {was.get(k)!r} -> {now.get(k)!r}" for k in sorted(was.keys() | now.keys()) if was.get(k) != now.get(k)
+    ]
     if changed:
         raise InputError(
             f"{folder}: holds a training of another recipe ({'; '.join(changed[:3])}); "

@@ -49,9 +49,7 @@ def save(encoder: Encoder, folder: Path, *, merge: bool = False) -> None:
         _write(encoder, temporary, merge)
 
 
-def save_into(
-    encoder: Encoder, folder: Path, *, merge: bool = False, state_dict: dict[str, Any] | None = None
-) -> None:
+def save_into(encoder: Encoder, folder: Path, *, merge: bool = False, state_dict: dict[str, Any] | None = None) -> None:
     """As `save`, beside what the folder already holds (checkpoints); file by file, each atomically, settings last.
 
     `state_dict`: the trunk's weights, where a sharded model can't give them by itself.
@@ -94,7 +92,7 @@ def load_weights(encoder: Encoder, folder: Path) -> None:
         weights = load_peft_weights(str(folder), device="cpu")
         if encoder.backbone.is_decoder:
             weights = {k.replace(HEADED, TRUNK, 1): v for k, v in weights.items()}
-        outcome = set_peft_model_state_dict(trunk, weights)
+        outcome: Any = set_peft_model_state_dict(trunk, weights)
         if outcome.unexpected_keys:
             raise InputError(f"{folder}: adapter does not fit: {outcome.unexpected_keys[0]}")
         return

@@ -67,9 +67,7 @@ def _shorten(tokenizer: PreTrainedTokenizerBase, rendered: Rendered, max_length:
         if surplus <= 0:
             return ids
         if not text:
-            raise InputError(
-                f"max_length {max_length}: the template alone has {len(ids)} tokens; raise --max_length"
-            )
+            raise InputError(f"max_length {max_length}: the template alone has {len(ids)} tokens; raise --max_length")
         start, end = len(rendered.prefix), len(rendered.prefix) + len(text)
         inside = [b for b, e in encoded["offset_mapping"] if e > b and b >= start and e <= end]
         # Cut before the first of the last `surplus` tokens of the text; at least one character goes.

@@ -130,7 +130,7 @@ class EmbeddingTrainer(Trainer):
         gather_batches: bool,
     ) -> None:
         self.encoder = encoder
-        self.objective = objective
+        self.objective: Objective = objective
         self.config = config
         self.gather_batches = gather_batches
         self.summary: dict[str, Any] = {
@@ -347,7 +347,9 @@ def shuffle_positives(rows: RowList, seed: int) -> RowList:
     column = "positive" if "positive" in rows.columns else "label"
     values = [row[column] for row in rows.rows]
     random.Random(seed).shuffle(values)
-    return RowList([{**row, column: value} for row, value in zip(rows.rows, values)], f"{rows.source} (shuffled {column})")
+    return RowList(
+        [{**row, column: value} for row, value in zip(rows.rows, values)], f"{rows.source} (shuffled {column})"
+    )
 
 
 def world_size_from_environment() -> int:

@@ -20,9 +20,7 @@ def _vectors(x: ArrayLike, what: str) -> np.ndarray:
     """(n, D) as a floating-point array with finite values; the error names the first bad row."""
     array = np.asarray(x)
     if array.ndim != 2 or array.dtype.kind not in "fiu":
-        raise SentEvalError(
-            f"{what}: expected numbers of shape (n, D), got {array.dtype} of shape {array.shape}"
-        )
+        raise SentEvalError(f"{what}: expected numbers of shape (n, D), got {array.dtype} of shape {array.shape}")
     if array.dtype.kind != "f":
         array = array.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
@@ -85,9 +83,7 @@ def _correlations(prediction: np.ndarray, gold: np.ndarray) -> tuple[float, floa
     return 100.0 * float(spearman), 100.0 * float(pearson)
 
 
-def score_pairs(
-    prediction: ArrayLike, gold: ArrayLike, subset: Sequence[str] | None = None
-) -> dict[str, Any]:
+def score_pairs(prediction: ArrayLike, gold: ArrayLike, subset: Sequence[str] | None = None) -> dict[str, Any]:
     """Scores of n predicted similarities, all x 100 in full precision.
 
     Args:
@@ -190,9 +186,7 @@ def uniformity(x: ArrayLike, t: float = 2.0) -> float:
     step = max(1, _BLOCK // n)
     for start in range(0, n, step):
         rows = unit[start : start + step]
-        distances = (
-            squares[start : start + step, None] + squares[None, start:] - 2.0 * (rows @ unit[start:].T)
-        )
+        distances = squares[start : start + step, None] + squares[None, start:] - 2.0 * (rows @ unit[start:].T)
         kernel = np.exp(-t * np.maximum(distances, 0.0))
         width = len(rows)
         total += float(np.triu(kernel[:, :width], k=1).sum(dtype=np.float64))

@@ -51,9 +51,7 @@ class Rows:
     max_words: dict[str, int] = field(default_factory=dict)
     ungraded: int = 0
 
-    def add(
-        self, where: str, subset: str, text1: object, text2: object, grade: object, grade_where: str = ""
-    ) -> None:
+    def add(self, where: str, subset: str, text1: object, text2: object, grade: object, grade_where: str = "") -> None:
         """Keep one pair, or drop it unchecked if it has no grade.
 
         `where` is the file and line for errors, `grade_where` that of the grade if it stands elsewhere.
@@ -247,8 +245,7 @@ def _add_table(rows: Rows, path: Path, columns: tuple[int, int, int], heading: b
         cells = line.split("\t")
         if len(cells) <= max(columns):
             raise SentEvalError(
-                f"{where}: {len(cells)} tab-separated columns, expected at least {max(columns) + 1}: "
-                f"{line[:60]!r}"
+                f"{where}: {len(cells)} tab-separated columns, expected at least {max(columns) + 1}: {line[:60]!r}"
             )
         rows.add(where, WHOLE, cells[first], cells[second], cells[grade])
 

@@ -150,9 +150,7 @@ class PairTask:
     def __post_init__(self) -> None:
         sizes = {len(self.text1), len(self.text2), len(self.gold), len(self.subset), len(self.index)}
         if len(sizes) != 1:
-            raise SentEvalError(
-                f"{self.name}: texts, grades, subsets and index differ in length: {sorted(sizes)}"
-            )
+            raise SentEvalError(f"{self.name}: texts, grades, subsets and index differ in length: {sorted(sizes)}")
         gold = np.array(self.gold, dtype=np.float64)
         gold.flags.writeable = False
         object.__setattr__(self, "gold", gold)
@@ -217,11 +215,6 @@ def blank_padded(task: PairTask) -> PairTask:
         raise SentEvalError("blank-padded texts exist in the senteval protocol only")
 
     def padded(texts: list[str]) -> list[str]:
-        return [
-            text + " " * (task.max_words[subset] - len(text.split()))
-            for text, subset in zip(texts, task.subset)
-        ]
+        return [text + " " * (task.max_words[subset] - len(text.split())) for text, subset in zip(texts, task.subset)]
 
-    return replace(
-        task, text1=padded(task.text1), text2=padded(task.text2), source=f"{task.source} (blank-padded)"
-    )
+    return replace(task, text1=padded(task.text1), text2=padded(task.text2), source=f"{task.source} (blank-padded)")

@@ -133,9 +133,7 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
-    config = BertConfig(
-        **SIZES, vocab_size=len(fast), num_hidden_layers=2, max_position_embeddings=128, pad_token_id=0
-    )
+    config = BertConfig(**SIZES, vocab_size=len(fast), num_hidden_layers=2, max_position_embeddings=128, pad_token_id=0)
     return _save(BertModel, config, fast, tmp_path_factory.mktemp("models") / "tiny-bert")
 
 
@@ -154,9 +152,7 @@ def lora_folders(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     folders = {name: parent / name for name in ("headed", "trunk", "other")}
 
     def adapted(factory: Any, task: str | None) -> Any:
-        config = LoraConfig(
-            r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], task_type=task
-        )
+        config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], task_type=task)
         return get_peft_model(factory.from_pretrained(llama_folder, dtype=torch.float32), config)
 
     torch.manual_seed(1)
@@ -188,9 +184,7 @@ def make_encoder(llama_folder: Path, bert_folder: Path) -> Callable[..., Encoder
 
     folders = {"llama": llama_folder, "bert": bert_folder}
 
-    def make(
-        kind: str | Path = "llama", *, backbone: dict[str, Any] | None = None, **options: Any
-    ) -> Encoder:
+    def make(kind: str | Path = "llama", *, backbone: dict[str, Any] | None = None, **options: Any) -> Encoder:
         folder = folders[kind] if isinstance(kind, str) else kind
         loaded = load_backbone(str(folder), **{"dtype": "float32", "device": "cpu", **(backbone or {})})
         return Encoder(loaded, method="angle", **options)

@@ -84,5 +84,7 @@ def test_papers_are_named_by_the_registry_only() -> None:
     for file in (f for f in SOURCES if f.relative_to(REPO).parts[0] in ("common", "benchmarks")):
         if file.name == "registry.py":
             continue
-        strings = re.findall(rf'"({"|".join(PAPERS)})[.:](?:encoder|objective|fit|train)', file.read_text(encoding="utf-8"))
+        strings = re.findall(
+            rf'"({"|".join(PAPERS)})[.:](?:encoder|objective|fit|train)', file.read_text(encoding="utf-8")
+        )
         assert not strings, f"{file.relative_to(REPO)} reaches {strings} past the registry"

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
-PAGES = sorted(p for p in [*REPO.glob("*.md"), *REPO.glob("*/README.md"), *REPO.glob("docs/*.md"), *REPO.glob("common/shipped/*.md")])
+PAGES = sorted(
+    p
+    for p in [*REPO.glob("*.md"), *REPO.glob("*/README.md"), *REPO.glob("docs/*.md"), *REPO.glob("common/shipped/*.md")]
+)
 
 
 def blocks(page: Path, language: str) -> list[str]:

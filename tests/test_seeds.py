@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from angle.eval import EvalConfig
-from angle.fit import AngleConfig
+from angle.recipe import AngleConfig
 from common.data import SHIPPED
 from common.reading import read_rows
 
@@ -219,9 +219,7 @@ def test_angle_python_blocks_give_the_same_vectors(llama_folder, lora_folders):
     plain = run_block(ANGLE_TRANSFORMERS, changes)["vec"]
     from angle import AnglE
 
-    angle = AnglE.from_pretrained(
-        str(llama_folder), pretrained_lora_path=adapter, torch_dtype="float32", device="cpu"
-    )
+    angle = AnglE.from_pretrained(str(llama_folder), pretrained_lora_path=adapter, torch_dtype="float32", device="cpu")
     angle.set_prompt()
     vec = angle.encode({"text": "hello world!"}, to_numpy=True)
     unit = [v / np.linalg.norm(v) for v in (vec, plain)]

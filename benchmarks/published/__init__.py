@@ -175,13 +175,9 @@ def _read(file: Path, entry: Mapping[str, Any]) -> tuple[list[Row], dict[str, st
     for identity, lines in frame.groupby("id", sort=False):
         first = lines.iloc[0]
         scores = dict(zip(lines[entry["task"]], lines[entry["value"]])) if long else dict(first)
-        values = {
-            column: _number(scores.get(column, ""), mapping[column], file, identity) for column in mapping
-        }
+        values = {column: _number(scores.get(column, ""), mapping[column], file, identity) for column in mapping}
         labels = {column: first[column] for column in free if first[column]}
-        labels |= {
-            column: scores[column] for column, value in values.items() if value is None and scores.get(column)
-        }
+        labels |= {column: scores[column] for column, value in values.items() if value is None and scores.get(column)}
         rows.append(
             Row(
                 values=values,

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from angle.fit import AngleConfig, objective_of
+from angle.fit import objective_of
+from angle.recipe import AngleConfig
 from angle.train import OPTIONS
 from common import cli
 
@@ -42,9 +43,7 @@ def test_a_config_says_where_it_is_from(file):
 
 
 def test_the_published_llama_runs():
-    first, second = (
-        parsed(REPO / "angle" / "configs" / f"angle-llama-7b-nli-{n}.yaml") for n in ("20231027", "v2")
-    )
+    first, second = (parsed(REPO / "angle" / "configs" / f"angle-llama-7b-nli-{n}.yaml") for n in ("20231027", "v2"))
     for config in (first, second):
         assert (config.cosine_w, config.ibn_w, config.angle_w) == (1, 35, 1)
         assert (config.cosine_tau, config.ibn_tau, config.angle_tau) == (20, 20, 1)

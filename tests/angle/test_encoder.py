@@ -40,9 +40,7 @@ def test_an_encoder_gets_the_bare_text_and_the_first_token(bert_folder):
 
 
 def test_arguments_win_over_the_defaults(llama_folder):
-    encoder = load(
-        str(llama_folder), template="B", query_template="C", pooling="avg", max_length=40, device="cpu"
-    )
+    encoder = load(str(llama_folder), template="B", query_template="C", pooling="avg", max_length=40, device="cpu")
     assert encoder.info.template == Prompts.B
     assert encoder.info.query_template == Prompts.C
     assert encoder.info.max_length == 40
@@ -76,9 +74,7 @@ def test_uae_has_a_prompt_for_queries_alone():
 
 
 def test_a_folder_saved_here_brings_its_settings_as_adapter_too(llama_folder, lora_folders, tmp_path):
-    first = load(
-        str(llama_folder), adapter=str(lora_folders["headed"]), template="B", pooling="mean", device="cpu"
-    )
+    first = load(str(llama_folder), adapter=str(lora_folders["headed"]), template="B", pooling="mean", device="cpu")
     first.save_pretrained(tmp_path / "saved")
     again = load(str(llama_folder), adapter=str(tmp_path / "saved"), device="cpu")
     assert (again.info.template, again.pooling) == (Prompts.B, "mean")

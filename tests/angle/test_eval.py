@@ -77,9 +77,7 @@ def test_the_released_table(program, llama_folder, shared_data, tmp_path):
         ),
     )
     assert done.code == 0, done.err
-    rows = [
-        [c.strip() for c in line.split("|")[1:-1]] for line in done.out.splitlines() if line.startswith("|")
-    ]
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in done.out.splitlines() if line.startswith("|")]
     years = [f"STS{year}" for year in range(12, 17)]
     assert rows[0] == [*years, "STSBenchmark", "SICKRelatedness", "Avg."]
     assert rows[1][-1] == f"{sum(map(float, rows[1][:-1])) / 7:.2f}"
@@ -104,10 +102,7 @@ def test_dry_run_prints_what_a_released_id_stands_for_and_needs_nothing(program,
 
 def test_text_edits_follow_the_prompt_unless_told_otherwise(program):
     bert = "SeanLee97/angle-bert-base-uncased-nli-en-v1"
-    assert (
-        recipe(program("angle/eval.py", "--model_name_or_path", bert, "--dry_run").out)["text_edits"]
-        == "none"
-    )
+    assert recipe(program("angle/eval.py", "--model_name_or_path", bert, "--dry_run").out)["text_edits"] == "none"
     told = program("angle/eval.py", "--model", bert, "--text_edits", "one-word-prompt", "--dry_run")
     assert recipe(told.out)["text_edits"] == "one-word-prompt"
     unknown = program("angle/eval.py", "--model_name_or_path", "somebody/some-model", "--dry_run")

@@ -140,9 +140,7 @@ def test_arguments_without_effect_are_accepted(angle, llama_folder):
 
 
 def test_prompt_and_pooling_are_saved_and_come_back(angle, llama_folder, tmp_path):
-    angle = AnglE.from_pretrained(
-        str(llama_folder), pooling_strategy="cls_avg", torch_dtype="float32", device="cpu"
-    )
+    angle = AnglE.from_pretrained(str(llama_folder), pooling_strategy="cls_avg", torch_dtype="float32", device="cpu")
     angle.set_prompt("B")
     angle.save_pretrained(tmp_path / "saved")
     again = AnglE.from_pretrained(str(tmp_path / "saved"), torch_dtype="float32", device="cpu")

@@ -13,8 +13,9 @@ from training_fixtures import save_tiny, sentences
 
 from angle import fit as angle_fit
 from angle.encoder import load
-from angle.fit import AngleConfig, fit, objective_of
+from angle.fit import fit, objective_of
 from angle.objective import AngleObjective
+from angle.recipe import AngleConfig
 from common import registry
 from common.data import RowList
 from common.recipe import TrainConfig
@@ -52,9 +53,7 @@ def test_one_switch_turns_gathering_off(
     assert seen["roles"] == {}
 
 
-def test_prompts_of_one_side_give_it_a_role(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prompts_of_one_side_give_it_a_role(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
     monkeypatch.setattr(angle_fit, "fit_shared", lambda *args, **options: seen.update(options))
     rows = RowList(sentences(), "s")

@@ -19,9 +19,7 @@ TEXTS = ["A man is playing the flute.", "Someone plays a flute.", "Rain fell on 
 def test_cosines_of_a_few_texts(program, llama_folder):
     done = program("angle/infer.py", *TEXTS, "--model_name_or_path", llama_folder, "--device", "cpu")
     assert done.code == 0, done.err
-    rows = [
-        [c.strip() for c in line.split("|")[1:-1]] for line in done.out.splitlines() if line.startswith("|")
-    ]
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in done.out.splitlines() if line.startswith("|")]
     vectors = load(str(llama_folder), device="cpu").encode(TEXTS, normalize_embeddings=True)
     assert [row[1] for row in rows[1:]] == TEXTS
     shown = np.array([[float(cell) for cell in row[2:]] for row in rows[1:]])

@@ -77,9 +77,7 @@ def test_all_golden_cases_are_here():
     ],
 )
 def test_check_values(data_format, rows, settings_, value):
-    loss = AngleObjective(**settings_)(
-        by_columns(data_format, R[:rows]), GRADED if data_format == "A" else None
-    )
+    loss = AngleObjective(**settings_)(by_columns(data_format, R[:rows]), GRADED if data_format == "A" else None)
     assert loss.item() == pytest.approx(value, abs=1e-6)
 
 
@@ -226,9 +224,7 @@ class TestIntLabels:
         assert self.original_targets([4, 2])[0, 2] == 1
         x, labels = random(4, 6), torch.tensor([4.0, 2.0])
         with_collisions = AngleObjective(angle_w=0.0, compat=frozenset({INT_LABELS}))
-        assert with_collisions(by_columns("A", x), labels) > AngleObjective(angle_w=0.0)(
-            by_columns("A", x), labels
-        )
+        assert with_collisions(by_columns("A", x), labels) > AngleObjective(angle_w=0.0)(by_columns("A", x), labels)
 
     def test_zero_and_one_are_as_ever(self):
         labels = torch.tensor([1.0, 0.0, 1.0])
@@ -261,9 +257,7 @@ class TestTextIds:
         q, p, n = random(3, 6), random(3, 6, seed=1), random(3, 6, seed=2)
         p[2] = p[0]
         columns = {"query": q, "positive": p, "negative": n}
-        ids = {
-            name: torch.tensor(x) for name, x in zip(columns, ([1, 2, 3], [4, 5, 4], [6, 7, 8]), strict=True)
-        }
+        ids = {name: torch.tensor(x) for name, x in zip(columns, ([1, 2, 3], [4, 5, 4], [6, 7, 8]), strict=True)}
         same = torch.tensor([[0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]], dtype=torch.bool)
         o = AngleObjective(angle_w=0.0)
         expected = (contrastive_loss(q, p, same=same[:, :3]) + contrastive_loss(q, p, n, same=same)) / 2

@@ -13,7 +13,7 @@ import pytest
 from angle.encoder import lookup_model
 from angle.eval import OPTIONS as EVAL
 from angle.eval import EvalConfig
-from angle.fit import AngleConfig
+from angle.recipe import AngleConfig
 from angle.train import OPTIONS as TRAIN
 from benchmarks import published
 from common import cli

@@ -44,9 +44,7 @@ def recipe(text: str) -> dict[str, Any]:
     return yaml.safe_load(text)
 
 
-def test_new_flags_train_and_save(
-    program: Callable[..., Any], model: Path, data: Path, tmp_path: Path
-) -> None:
+def test_new_flags_train_and_save(program: Callable[..., Any], model: Path, data: Path, tmp_path: Path) -> None:
     done = program(
         TRAIN, "--model_name_or_path", model, "--train_name_or_path", data.name, "--data_dir", data.parent,
         "--valid_name_or_path", data, "--output_dir", tmp_path / "out", "--text_prompt", "A", "--epochs", "1",

@@ -62,9 +62,7 @@ def test_shipped_data_says_what_it_is_not(tmp_path, scores, pair_folder):
     for style in ("text", "markdown", "latex", "csv", "json"):
         text = format_comparison(compare([folder]), style)
         assert "own small set; not comparable with published benchmarks" in text, style
-    assert (
-        cells(format_comparison(compare([folder])), "a")[4] != "-"
-    )  # the only task of its suite: has an average
+    assert cells(format_comparison(compare([folder])), "a")[4] != "-"  # the only task of its suite: has an average
 
 
 @pytest.mark.parametrize("changes", [{"protocol": "mteb"}, {"suite": "sts-mteb"}, {"metric": "pearson"}])
@@ -98,9 +96,7 @@ def test_limits_other_pairs_other_data_and_switches_are_marked(tmp_path, score_f
     a = score_folder(tmp_path / "a", {"STS12": 70.0, "STS13": 70.0})
     ids = {"limit": 2, "n": 2, "index": [4, 8]}
     b = score_folder(tmp_path / "b", {"STS12": 71.0}, **ids, compat=["angle:senteval-blanks"])
-    score_folder(
-        b, {"STS13": 72.0}, data={"source": "s", "sha256": "another"}, compat=["angle:senteval-blanks"]
-    )
+    score_folder(b, {"STS13": 72.0}, data={"source": "s", "sha256": "another"}, compat=["angle:senteval-blanks"])
     text = format_comparison(compare([a, b]))
     assert "71.00*#" in text
     assert "72.00#" in text
@@ -202,9 +198,7 @@ def test_programs_get_full_precision(tmp_path, scores, full, pair_folder):
     found = compare([b], baseline=a)
     rows = list(csv.DictReader(io.StringIO(format_comparison(found, "csv"))))
     assert [row["result"] for row in rows] == ["a", "b"]
-    assert float(rows[0]["STS12"]) == pytest.approx(
-        100 * spearmanr(full["STS12"], scores["Avg"]).statistic, abs=1e-9
-    )
+    assert float(rows[0]["STS12"]) == pytest.approx(100 * spearmanr(full["STS12"], scores["Avg"]).statistic, abs=1e-9)
     assert float(rows[1]["STS12 low"]) <= float(rows[1]["STS12 difference"]) <= float(rows[1]["STS12 high"])
     assert rows[0]["STS12 difference"] == ""
     document = json.loads(format_comparison(found, "json"))
@@ -242,15 +236,11 @@ def test_word_overlap_on_real_data_gives_the_known_floor(tmp_path, shared_data, 
     senteval = pytest.importorskip("senteval")
     for task, floor in {"STS12": 49.1, "STSBenchmark": 56.5}.items():
         data = senteval.load_task(task, "senteval", shared_data)
-        words = [
-            [set(re.findall(r"\w+", text.lower())) for text in side] for side in (data.text1, data.text2)
-        ]
+        words = [[set(re.findall(r"\w+", text.lower())) for text in side] for side in (data.text1, data.text2)]
         overlap = np.array([len(a & b) / max(len(a | b), 1) for a, b in zip(*words)])
         score = 100 * spearmanr(overlap, data.gold).statistic
         assert score == pytest.approx(floor, abs=0.1)
-        facts = payload(
-            task, score=score, n=len(overlap), data={"source": data.source, "sha256": data.fingerprint}
-        )
+        facts = payload(task, score=score, n=len(overlap), data={"source": data.source, "sha256": data.fingerprint})
         write_result(tmp_path / "overlap", facts, {"prediction": overlap, "gold": data.gold})
     found = compare([tmp_path / "overlap"], baseline=tmp_path / "overlap")
     assert [d.baseline for d in found.differences["overlap"]] == pytest.approx([49.1, 56.5], abs=0.1)

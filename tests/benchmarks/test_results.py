@@ -11,9 +11,7 @@ from common.errors import InputError
 
 
 def test_what_is_written_is_read(tmp_path, scores, pair_folder):
-    pair_folder(
-        tmp_path / "out", {"STS12": scores["STS12"], "STS13": scores["STS13"]}, scores["Avg"], limit=None
-    )
+    pair_folder(tmp_path / "out", {"STS12": scores["STS12"], "STS13": scores["STS13"]}, scores["Avg"], limit=None)
     read = read_folder(tmp_path / "out")
     assert list(read) == ["STS12", "STS13"]
     prediction, gold = predictions(tmp_path / "out", "STS13")
@@ -31,9 +29,7 @@ def test_what_is_written_is_read(tmp_path, scores, pair_folder):
 
 def test_every_key_is_checked(tmp_path, payload):
     for key in payload():
-        with pytest.raises(
-            InputError, match=f"STS12.json.*{'schema' if key == 'schema' else repr(key)}|None.json"
-        ):
+        with pytest.raises(InputError, match=f"STS12.json.*{'schema' if key == 'schema' else repr(key)}|None.json"):
             write_result(tmp_path, {k: v for k, v in payload().items() if k != key})
     assert not list(tmp_path.iterdir())
 
@@ -117,9 +113,7 @@ def test_broken_missing_and_foreign_arrays_are_named(tmp_path, scores, pair_fold
         predictions(tmp_path, "STS12")
 
 
-def test_a_kill_between_the_files_leaves_no_score_beside_other_predictions(
-    tmp_path, scores, pair_folder, monkeypatch
-):
+def test_a_kill_between_the_files_leaves_no_score_beside_other_predictions(tmp_path, scores, pair_folder, monkeypatch):
     pair_folder(tmp_path, {"STS12": scores["STS12"]}, scores["Avg"])
 
     def killed(*_: object) -> None:
@@ -157,7 +151,5 @@ def test_mixed_folders_are_refused_with_both_files(tmp_path, payload, changes):
 
 
 def test_switches_of_run_and_encoder_both_count(tmp_path, payload):
-    write_result(
-        tmp_path, payload(compat=["angle:senteval-blanks"], encoder={"compat": ["angle:pool-pad-mean"]})
-    )
+    write_result(tmp_path, payload(compat=["angle:senteval-blanks"], encoder={"compat": ["angle:pool-pad-mean"]}))
     assert read_folder(tmp_path)["STS12"].switches == ("angle:pool-pad-mean", "angle:senteval-blanks")

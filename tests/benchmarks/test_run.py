@@ -126,9 +126,7 @@ def test_options_reach_the_encoder(config: Callable[..., RunConfig], llama_folde
 # -- resuming
 
 
-def test_a_second_run_encodes_nothing(
-    config: Callable[..., RunConfig], no_encoding: Callable[[], None]
-) -> None:
+def test_a_second_run_encodes_nothing(config: Callable[..., RunConfig], no_encoding: Callable[[], None]) -> None:
     first = evaluate(config())
     before = (config().output / f"{TASK}.json").read_bytes()
     no_encoding()
@@ -162,9 +160,7 @@ def test_other_settings_in_the_same_folder_are_refused(
     assert (config().output / f"{TASK}.json").read_bytes() == before
 
 
-def test_another_model_in_the_same_folder_is_refused(
-    config: Callable[..., RunConfig], llama_folder: Path
-) -> None:
+def test_another_model_in_the_same_folder_is_refused(config: Callable[..., RunConfig], llama_folder: Path) -> None:
     evaluate(config())
     with pytest.raises(InputError, match="--fresh"):
         evaluate(config(model=str(llama_folder)))
@@ -195,9 +191,7 @@ def test_settings_that_differ_get_folders_that_differ(
     config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folders = [
-        next(iter(evaluate(config(output=None, pooling=p)).values())).path.parent for p in ("mean", "cls")
-    ]
+    folders = [next(iter(evaluate(config(output=None, pooling=p)).values())).path.parent for p in ("mean", "cls")]
     assert folders[0] != folders[1]
     assert all(folder.parts[:2] == ("results", "sts-shipped") for folder in folders)
     assert all("sentence-transformer--tiny-bert" in folder.name for folder in folders)
@@ -280,9 +274,7 @@ def test_senteval_blanks_reach_the_model_and_the_record(tmp_path: Path, llama_fo
     def result(name: str, compat: list[str]) -> tuple[dict[str, Any], np.ndarray]:
         facts: dict[str, Any] = {"method": "angle", "model": str(llama_folder), "dtype": "float32"}
         folder = tmp_path / name
-        evaluate(
-            RunConfig(suite="sts", tasks=["STS12"], data_dir=data, output=folder, compat=compat, **facts)
-        )
+        evaluate(RunConfig(suite="sts", tasks=["STS12"], data_dir=data, output=folder, compat=compat, **facts))
         payload, arrays = stored(folder, "STS12")
         return payload, arrays["prediction"]
 
@@ -302,13 +294,13 @@ def test_senteval_blanks_reach_the_model_and_the_record(tmp_path: Path, llama_fo
     [
         (["--suite", "sts-b"], ["--suite", "sts-b", "sts-mteb"]),
         (["--tasks", "STS21"], ["--tasks", "STS21"]),
-        (["--method", "angel"], ["angel", "angle"]),
+        (["--method", "angel", "--suite", "sts-shipped"], ["angel", "angle"]),
         (["--model", "minlm", "--suite", "sts-shipped"], ["minlm", "minilm"]),
         (["--data_dir", "nowhere"], ["--data_dir", "nowhere"]),
         (["--compat", "angle:blanks"], ["--compat", "angle:senteval-blanks"]),
         (["--limit", "0"], ["--limit", "at least 1"]),
         (["--text_edits", "none-word"], ["--text_edits", "one-word-prompt"]),
-        (["--sweet", "sts"], ["--sweet", "--suite"]),
+        (["--suites", "sts"], ["--suites", "--suite"]),
         (["--device", "gpu9", "--suite", "sts-shipped"], ["gpu9"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
@@ -341,9 +333,7 @@ def test_wrong_use_is_one_line_and_exit_code_2(
 def test_a_missing_task_is_found_before_the_model_is_loaded(tmp_path: Path) -> None:
     data = write_sts(tmp_path / "data", ["STS12"])
     with pytest.raises(InputError, match=r"STSBenchmark.*--data_dir"):
-        evaluate(
-            RunConfig(model="no/such-model", suite="sts", tasks=["STS12", "STSBenchmark"], data_dir=data)
-        )
+        evaluate(RunConfig(model="no/such-model", suite="sts", tasks=["STS12", "STSBenchmark"], data_dir=data))
 
 
 def test_the_command_line_writes_and_prints(
@@ -368,9 +358,7 @@ def test_the_command_line_writes_and_prints(
 @pytest.mark.slow
 @pytest.mark.weights
 @pytest.mark.shared
-def test_minilm_gives_its_published_scores(
-    weights: tuple[str, str], shared_data: Path, tmp_path: Path
-) -> None:
+def test_minilm_gives_its_published_scores(weights: tuple[str, str], shared_data: Path, tmp_path: Path) -> None:
     expected = {
         "sts-mteb": {"STSBenchmark": 82.03, "SICK-R": 77.58},
         "sts": {"STSBenchmark": 82.03, "SICK-R": 77.15},
@@ -378,9 +366,7 @@ def test_minilm_gives_its_published_scores(
     for suite, scores in expected.items():
         facts: dict[str, Any] = {"model": weights[1], "suite": suite, "tasks": list(scores)}
         found = evaluate(RunConfig(data_dir=shared_data, output=tmp_path / suite, **facts))
-        assert {name: result.encoder["dtype"] for name, result in found.items()} == dict.fromkeys(
-            scores, "float32"
-        )
+        assert {name: result.encoder["dtype"] for name, result in found.items()} == dict.fromkeys(scores, "float32")
         for name, score in scores.items():
             assert found[name].score == pytest.approx(score, abs=0.01), (suite, name)
             assert found[name].data["complete"]

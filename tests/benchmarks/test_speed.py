@@ -101,9 +101,7 @@ def test_the_table_names_the_machine_the_data_and_the_versions(bert_folder: Path
         assert word in text, word
 
 
-def test_the_numbers_are_written_in_full(
-    bert_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_numbers_are_written_in_full(bert_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--model", str(bert_folder), "--texts", "20", "--repeats", "2", "--limit", "20"]
     with pytest.raises(SystemExit) as end:
         main([*words, "--output", str(tmp_path / "out" / "speed.json")])
@@ -167,9 +165,7 @@ def test_texts_are_distinct_and_drawn_by_seed(caplog: pytest.LogCaptureFixture) 
     assert "--texts 1000" in caplog.text
 
 
-def test_the_data_is_what_the_user_names_else_what_ships(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_data_is_what_the_user_names_else_what_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_pairs(None).protocol == "shipped"
     folder = write_sts(tmp_path / "data")
     assert load_pairs(folder).name == "STSBenchmark"
@@ -234,9 +230,7 @@ def test_a_batch_grows_with_the_threads() -> None:
 
 
 @pytest.mark.parametrize("kind", ["llama", "bert"])
-def test_the_default_batch_gives_the_vectors_of_single_texts(
-    kind: str, make_encoder: Callable[..., Encoder]
-) -> None:
+def test_the_default_batch_gives_the_vectors_of_single_texts(kind: str, make_encoder: Callable[..., Encoder]) -> None:
     encoder = make_encoder(kind, pooling="mean")
     texts = draw_texts(load_pairs(None), 90, 0)
     together = encoder.encode(texts, normalize_embeddings=True)

@@ -65,9 +65,7 @@ def test_sign_and_symmetry(scores):
     a, b, gold = scores["STS12"], scores["STSB"], scores["Avg"]
     there, back = paired_bootstrap(a, b, gold), paired_bootstrap(b, a, gold)
     assert there.difference == pytest.approx(spearman(b, gold) - spearman(a, gold))
-    assert (there.low, there.high, there.difference) == pytest.approx(
-        (-back.high, -back.low, -back.difference)
-    )
+    assert (there.low, there.high, there.difference) == pytest.approx((-back.high, -back.low, -back.difference))
     assert there.p == back.p
     assert there.low < there.difference < there.high
 

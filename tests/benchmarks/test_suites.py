@@ -17,9 +17,7 @@ BLANKS = frozenset({"angle:senteval-blanks"})
 
 
 @pytest.mark.parametrize(("name", "protocol"), [("sts", "senteval"), ("sts-mteb", "mteb")])
-def test_the_published_suites_hold_the_seven_tasks_in_the_order_of_the_tables(
-    name: str, protocol: str
-) -> None:
+def test_the_published_suites_hold_the_seven_tasks_in_the_order_of_the_tables(name: str, protocol: str) -> None:
     suite = suites.get_suite(name)
     assert (suite.protocol, suite.tasks) == (protocol, TASKS)
 
@@ -37,9 +35,7 @@ def test_tasks_are_cut_out_in_the_order_of_the_tables_and_under_any_spelling() -
         ("sts-shipped", ["STS12"], ["--tasks STS12", "ShippedPairs"]),
     ],
 )
-def test_unknown_names_are_refused_with_the_known_ones(
-    suite: str, tasks: list[str], words: list[str]
-) -> None:
+def test_unknown_names_are_refused_with_the_known_ones(suite: str, tasks: list[str], words: list[str]) -> None:
     with pytest.raises(InputError) as error:
         suites.get_suite(suite, tasks)
     message = str(error.value)
@@ -73,9 +69,7 @@ def test_each_protocol_gets_its_own_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["sts", "sts-mteb"])
-def test_missing_data_names_the_task_and_the_flag_and_falls_back_on_nothing(
-    name: str, tmp_path: Path
-) -> None:
+def test_missing_data_names_the_task_and_the_flag_and_falls_back_on_nothing(name: str, tmp_path: Path) -> None:
     write_sts(tmp_path, ["STSBenchmark"])
     with pytest.raises(InputError) as error:
         suites.load(suites.get_suite(name), "STS14", tmp_path, compat=NONE)

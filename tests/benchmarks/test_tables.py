@@ -144,9 +144,7 @@ def test_nothing_run_prints_dashes_and_never_the_papers_number(tmp_path):
 
 def test_ours_and_the_difference_stand_below(tmp_path, score_folder):
     table = published.load("angle-sts")
-    score_folder(
-        tmp_path / "angle-sts" / "angle-bert", as_published("angle-bert", STS12=0.126), model="my-bert"
-    )
+    score_folder(tmp_path / "angle-sts" / "angle-bert", as_published("angle-bert", STS12=0.126), model="my-bert")
     lines = tables.format_table(table, judge(table, tmp_path)).splitlines()
     at = next(i for i, line in enumerate(lines) if "| angle-bert " in line)
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[at : at + 3]]
@@ -235,9 +233,7 @@ def test_exit_codes(tmp_path, score_folder, capsys, shift, code):
     assert "angle-bert" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "argv", [[], ["angle-st"], ["angle-sts", "--format", "html"], ["angle-sts", "--result", "x"]]
-)
+@pytest.mark.parametrize("argv", [[], ["angle-st"], ["angle-sts", "--format", "html"], ["angle-sts", "--result", "x"]])
 def test_wrong_use_is_2_and_one_line(argv, capsys):
     with pytest.raises(SystemExit) as done:
         tables.main(argv)

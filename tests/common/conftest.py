@@ -7,4 +7,5 @@ from training_fixtures import (  # noqa: F401
     tiny_bert_without_dropout,
     tiny_llama,
     triplet_file,
+    wide_llama,
 )

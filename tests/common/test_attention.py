@@ -50,9 +50,7 @@ FROM_LAST: Any = {"bidirectional_from": LAYERS - 1}
 
 
 def first_bidirectional(mode: Any) -> int:
-    return (
-        {"causal": LAYERS, "bidirectional": 0}[mode] if isinstance(mode, str) else mode["bidirectional_from"]
-    )
+    return {"causal": LAYERS, "bidirectional": 0}[mode] if isinstance(mode, str) else mode["bidirectional_from"]
 
 
 def may_see(family: str, mode: Any, window: str, real: Tensor) -> list[Tensor]:
@@ -74,9 +72,7 @@ def may_see(family: str, mode: Any, window: str, real: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("padding", ["none", "left", "right"])
 @pytest.mark.parametrize("mode", MODES, ids=str)
 @pytest.mark.parametrize(("family", "how"), CASES)
-def test_every_token_depends_on_exactly_the_tokens_it_may_see(
-    family: str, how: str, mode: Any, padding: str
-) -> None:
+def test_every_token_depends_on_exactly_the_tokens_it_may_see(family: str, how: str, mode: Any, padding: str) -> None:
     """The whole matrix of dependence. The runs differ in one token per row and are else equal bit by bit."""
     model = tiny_model(family, how)
     for window in ("keep", "drop") if family in SLIDING and mode != "causal" else ("keep",):
@@ -111,9 +107,7 @@ def test_a_padded_text_has_the_states_that_it_has_alone(family: str, how: str, m
         for row, text in enumerate(texts):
             real = mask[row].bool()
             alone = model(torch.tensor([text]))[0][0]
-            ones = model(torch.tensor([text]), attention_mask=torch.ones(1, len(text), dtype=torch.long))[0][
-                0
-            ]
+            ones = model(torch.tensor([text]), attention_mask=torch.ones(1, len(text), dtype=torch.long))[0][0]
             torch.testing.assert_close(batch[row][real], alone, atol=1e-5, rtol=0)
             torch.testing.assert_close(placed[row][real], alone, atol=1e-5, rtol=0)
             torch.testing.assert_close(ones, alone, atol=1e-6, rtol=0)
@@ -231,9 +225,7 @@ def test_a_head_with_a_configuration_of_its_own_records_the_mode_too(tmp_path: P
 
 @pytest.mark.parametrize("head", [False, True])
 @pytest.mark.parametrize("family", ["llama", "mistral", "opt"])
-def test_full_attention_survives_a_reload_in_plain_transformers(
-    family: str, head: bool, tmp_path: Path
-) -> None:
+def test_full_attention_survives_a_reload_in_plain_transformers(family: str, head: bool, tmp_path: Path) -> None:
     ids, mask = padded(real_texts(), "right")
     model = tiny_model(family, head=head)
     set_attention(model, "bidirectional")
@@ -260,9 +252,7 @@ def test_from_a_layer_on_and_dropped_windows_survive_a_reload(tmp_path: Path) ->
         again = AutoModel.from_pretrained(folder).eval()
         with torch.no_grad():
             expected = model(ids, mask)[0]
-            assert (again(ids, mask)[0] - expected).abs()[
-                mask.bool()
-            ].max() > 1e-2  # transformers alone can't
+            assert (again(ids, mask)[0] - expected).abs()[mask.bool()].max() > 1e-2  # transformers alone can't
             with pytest.raises(AttentionError):
                 check_attention(again)
             restore_attention(again)
@@ -296,15 +286,11 @@ def step_gradients(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> di
     ("family", "how"),
     [("llama", "eager"), ("mistral", "sdpa"), ("gemma2", "eager"), ("opt", "sdpa"), ("gpt_neox", "sdpa")],
 )
-def test_gradient_checkpointing_gives_the_same_gradients(
-    family: str, how: str, mode: Any, reentrant: bool
-) -> None:
+def test_gradient_checkpointing_gives_the_same_gradients(family: str, how: str, mode: Any, reentrant: bool) -> None:
     """Two batches with different padding before one backward pass: each recomputation needs its own mask."""
     model = tiny_model(family, how)
     set_attention(model, mode)
-    model = get_peft_model(
-        model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
-    ).train()
+    model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)).train()
     texts = real_texts()
     batches = [padded(texts[:2], "right"), padded(texts[1:], "left", 7)]
     plain = step_gradients(model, batches)
@@ -337,9 +323,7 @@ def test_the_mask_is_built_once_per_forward(monkeypatch: pytest.MonkeyPatch) -> 
     set_attention(model, {"bidirectional_from": 1})
     model(ids, mask)
     model(ids)
-    assert sorted(built) == sorted(
-        ["create_bidirectional_mask", "create_bidirectional_sliding_window_mask"] * 2
-    )
+    assert sorted(built) == sorted(["create_bidirectional_mask", "create_bidirectional_sliding_window_mask"] * 2)
 
 
 @pytest.mark.parametrize("how", ["eager", "sdpa"])

@@ -24,9 +24,7 @@ MODES: list[Any] = ["causal", "bidirectional", LAST]
 def hook_layers(model: Any, layers: slice, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Change the keyword arguments of some layers, after our own hooks."""
     for layer in model.layers[layers]:
-        layer.register_forward_pre_hook(
-            lambda _, args, kwargs: (args, kwargs | change(kwargs)), with_kwargs=True
-        )
+        layer.register_forward_pre_hook(lambda _, args, kwargs: (args, kwargs | change(kwargs)), with_kwargs=True)
 
 
 def folk_recipe(model: Any, layers: slice = slice(None)) -> None:

@@ -24,9 +24,7 @@ def arrays(folder: Path) -> dict[str, Tensor]:
 
 
 def load(folder: Path, family: str, how: str, factory: Any = AutoModel) -> Any:
-    return factory.from_pretrained(
-        folder / f"tiny_{family}", dtype=torch.float32, attn_implementation=how
-    ).eval()
+    return factory.from_pretrained(folder / f"tiny_{family}", dtype=torch.float32, attn_implementation=how).eval()
 
 
 def mode_of(start: int) -> Mode:
@@ -37,9 +35,7 @@ def mode_of(start: int) -> Mode:
 def states(model: Any, ids: Tensor, mask: Tensor, layout: Tensor) -> Tensor:
     """All hidden states (L + 1, B, T, D), the real tokens moved to right padding, zeros elsewhere."""
     with torch.no_grad():
-        hidden = torch.stack(
-            model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
-        )
+        hidden = torch.stack(model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states)
     result = torch.zeros_like(hidden)
     result[:, layout.bool()] = hidden[:, mask.bool()]
     return result

@@ -21,9 +21,7 @@ FROM_LAST: Any = {"bidirectional_from": LAYERS - 1}
 
 
 def first_bidirectional(mode: Any) -> int:
-    return (
-        {"causal": LAYERS, "bidirectional": 0}[mode] if isinstance(mode, str) else mode["bidirectional_from"]
-    )
+    return {"causal": LAYERS, "bidirectional": 0}[mode] if isinstance(mode, str) else mode["bidirectional_from"]
 
 
 @pytest.mark.parametrize("mode", ["bidirectional", FROM_LAST], ids=str)
@@ -166,9 +164,7 @@ def test_the_text_part_of_a_multimodal_model_must_be_loaded_alone() -> None:
     text = {**COMMON, "head_dim": 8, "sliding_window": 3, "layer_types": ["sliding_attention"] * LAYERS}
     vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     vision |= {"image_size": 28, "patch_size": 14}
-    model = AutoModel.from_config(
-        AutoConfig.for_model("gemma3", text_config=text, vision_config=vision)
-    ).eval()
+    model = AutoModel.from_config(AutoConfig.for_model("gemma3", text_config=text, vision_config=vision)).eval()
     with pytest.raises(InputError, match=r"gemma3.*text part"):
         set_attention(model, "bidirectional")
     set_attention(model.language_model, "bidirectional")
@@ -177,9 +173,7 @@ def test_the_text_part_of_a_multimodal_model_must_be_loaded_alone() -> None:
 
 def test_other_things_are_refused_by_name() -> None:
     bart = AutoModel.from_config(
-        AutoConfig.for_model(
-            "bart", vocab_size=50, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16
-        )
+        AutoConfig.for_model("bart", vocab_size=50, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16)
     )
     for call in (get_attention, check_attention, lambda model: set_attention(model, "bidirectional")):
         with pytest.raises(InputError, match="BartModel is an encoder-decoder"):

@@ -116,9 +116,7 @@ def test_an_adapter_with_a_missing_tensor_is_refused(
     make_encoder: Make, lora_folders: dict[str, Path], tmp_path: Path, layout: str
 ) -> None:
     folder = changed(lora_folders[layout], tmp_path / "a", lambda t: t.pop(first(t, "v_proj.lora_B")))
-    with pytest.raises(
-        InputError, match=r"no weights for 1 modules, first .*layers\.0\.self_attn\.v_proj\.lora_B"
-    ):
+    with pytest.raises(InputError, match=r"no weights for 1 modules, first .*layers\.0\.self_attn\.v_proj\.lora_B"):
         with_adapter(make_encoder, folder)
 
 
@@ -138,15 +136,11 @@ def test_an_adapter_of_a_larger_model_is_refused(
         tensors[first(tensors, "q_proj.lora_A")] = torch.zeros(4, 64)
 
     folder = changed(lora_folders["headed"], tmp_path / "a", wider)
-    with pytest.raises(
-        InputError, match=r"q_proj.lora_A.weight is \(4, 64\), the model LlamaModel takes \(4, 32\)"
-    ):
+    with pytest.raises(InputError, match=r"q_proj.lora_A.weight is \(4, 64\), the model LlamaModel takes \(4, 32\)"):
         with_adapter(make_encoder, folder)
 
 
-def test_an_adapter_for_another_architecture_is_refused(
-    make_encoder: Make, lora_folders: dict[str, Path]
-) -> None:
+def test_an_adapter_for_another_architecture_is_refused(make_encoder: Make, lora_folders: dict[str, Path]) -> None:
     with pytest.raises(InputError) as caught:
         with_adapter(make_encoder, lora_folders["headed"], kind="bert")
     assert str(lora_folders["headed"]) in str(caught.value)
@@ -242,10 +236,10 @@ def test_lower_precision_is_close_and_pooled_in_fp32(make_encoder: Make, dtype: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("quantize", ["8bit", "4bit"])
-def test_quantised_on_the_cpu(make_encoder: Make, lora_folders: dict[str, Path], quantize: str) -> None:
+def test_quantised_on_the_cpu(make_encoder: Make, wide_llama: Path, quantize: str) -> None:
     pytest.importorskip("bitsandbytes")
-    encoder = with_adapter(make_encoder, lora_folders["headed"], quantize=quantize)
-    exact = with_adapter(make_encoder, lora_folders["headed"])
+    encoder = make_encoder(wide_llama, backbone={"quantize": quantize})
+    exact = make_encoder(wide_llama)
     assert encoder.info.quantize == quantize
     kinds = {type(module).__name__ for module in encoder.backbone.model.modules()}
     assert ("Linear8bitLt" if quantize == "8bit" else "Linear4bit") in kinds

@@ -47,9 +47,7 @@ def test_lookup(file: Path) -> None:
     assert lookup(file, "lab/lora-7b", None) == lora
     assert lookup(file, "lab/lora-7b", "mine").adapter == ("lab/lora-7b", "mine")  # stacked on top
     assert lookup(file, None, "lab/lora-7b") == lora
-    assert lookup(file, "other/base", "lab/lora-7b") == Checkpoint(
-        "other/base", ("lab/lora-7b",), lora.options
-    )
+    assert lookup(file, "other/base", "lab/lora-7b") == Checkpoint("other/base", ("lab/lora-7b",), lora.options)
     assert lookup(file, None, ["mine", "lab/lora-7b"]) == Checkpoint(
         "maker/llm-7b", ("mine", "lab/lora-7b"), lora.options
     )

@@ -144,9 +144,7 @@ def test_boolean_words(word: str, spell: Any, name: str, joined: bool) -> None:
 
 
 @unhurried
-@given(
-    st.text().filter(lambda text: text.lower() not in WORDS) | st.sampled_from(["t", "y", "on", "off", "2"])
-)
+@given(st.text().filter(lambda text: text.lower() not in WORDS) | st.sampled_from(["t", "y", "on", "off", "2"]))
 def test_other_words_are_no_booleans(text: str) -> None:
     assert "--fp16: " in error_of(f"--fp16={text}")
 
@@ -180,9 +178,7 @@ def test_arguments_by_place() -> None:
 
 def test_help_shows_groups_defaults_and_old_names(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        cli.parse(
-            Train, ["--nonsense", "--help"], prog="angle/train.py", description="Train with 100% of it."
-        )
+        cli.parse(Train, ["--nonsense", "--help"], prog="angle/train.py", description="Train with 100% of it.")
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     for part in (

@@ -98,14 +98,9 @@ def test_dropped_names_do_nothing_and_say_so(caplog: pytest.LogCaptureFixture) -
 
 def test_refused_names_say_what_to_do(tmp_path: Path) -> None:
     refused = {"apply_tdmse": "use --apply_ese"}
-    assert (
-        error_of("--apply_tdmse", "1", refused=refused) == "--apply_tdmse is not supported: use --apply_ese"
-    )
+    assert error_of("--apply_tdmse", "1", refused=refused) == "--apply_tdmse is not supported: use --apply_ese"
     path = config_file(tmp_path, "apply_tdmse: 1")
-    assert (
-        error_of("--config", path, refused=refused)
-        == f"{path}: apply_tdmse is not supported: use --apply_ese"
-    )
+    assert error_of("--config", path, refused=refused) == f"{path}: apply_tdmse is not supported: use --apply_ese"
 
 
 def test_old_values(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
@@ -140,9 +135,7 @@ def test_a_list_given_twice_is_told(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_the_commands_of_the_released_readmes(caplog: pytest.LogCaptureFixture) -> None:
     """AnglE's training command and the shape of BGE-ICL's (`--flag True`, bare flags, lists of words)."""
-    words = (
-        "--save_dir ckpts/NLI-STS-angle-llama-7b --w2 35 --learning_rate 2e-4 --maxlen 45 --batch_size 160"
-    )
+    words = "--save_dir ckpts/NLI-STS-angle-llama-7b --w2 35 --learning_rate 2e-4 --maxlen 45 --batch_size 160"
     words += " --seed 42 --do_eval 0 --load_kbit 4 --epochs 1 --gradient_checkpointing --fp16 --model_name x"
     words += " --target_modules q_proj k_proj v_proj --bf16 False"
     config = cli.parse(
@@ -151,10 +144,6 @@ def test_the_commands_of_the_released_readmes(caplog: pytest.LogCaptureFixture) 
         aliases={"w2": "ibn_w", "do_eval": "eval_strategy"},
         values={"do_eval": {"0": "no", "1": "steps"}},
     )
-    expected = Train(
-        Path("ckpts/NLI-STS-angle-llama-7b"), model_name_or_path="x", ibn_w=35.0, learning_rate=2e-4
-    )
+    expected = Train(Path("ckpts/NLI-STS-angle-llama-7b"), model_name_or_path="x", ibn_w=35.0, learning_rate=2e-4)
     expected = dataclasses.replace(expected, max_length=45, batch_size=160, seed=42, load_kbit=4, fp16=True)
-    assert config == dataclasses.replace(
-        expected, bf16=False, lora_target_modules=["q_proj", "k_proj", "v_proj"]
-    )
+    assert config == dataclasses.replace(expected, bf16=False, lora_target_modules=["q_proj", "k_proj", "v_proj"])

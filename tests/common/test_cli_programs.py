@@ -120,9 +120,7 @@ def test_of_several_processes_one_speaks(program: Path) -> None:
 def test_help_imports_no_heavy_library(program: Path) -> None:
     check = "import sys, runpy; sys.argv = ['paper/train.py', '--help']\n"
     check += "try: runpy.run_path('paper/train.py', run_name='__main__')\n"
-    check += (
-        "except SystemExit: print('heavy:', *{'torch', 'transformers', 'numpy', 'pandas'} & set(sys.modules))"
-    )
+    check += "except SystemExit: print('heavy:', *{'torch', 'transformers', 'numpy', 'pandas'} & set(sys.modules))"
     done = start(program, "-c", check)
     assert done.stdout.startswith("usage: ")
     assert "A program under test." in done.stdout
@@ -200,8 +198,7 @@ def test_commands_are_listed_without_importing_them(bench: Path, words: list[str
             ["run", "--limt", "3"],
             2,
             "imported\n",
-            "python -m bench run: error: unknown flag --limt (did you mean --limit?); "
-            "--help lists the flags\n",
+            "python -m bench run: error: unknown flag --limt (did you mean --limit?); --help lists the flags\n",
         ),
         (["tabel"], 2, "", "python -m bench: error: unknown command 'tabel'; did you mean 'table'?\n"),
         (
@@ -220,8 +217,7 @@ def test_commands(bench: Path, words: list[str], code: int, out: str, error: str
 def test_help_of_one_command_names_it_in_full(bench: Path) -> None:
     for words in (["run", "--help"], ["help", "run"]):
         assert (
-            "usage: python -m bench run [CONFIG.yaml] [--flag value ...]"
-            in start(bench, "-m", "bench", *words).stdout
+            "usage: python -m bench run [CONFIG.yaml] [--flag value ...]" in start(bench, "-m", "bench", *words).stdout
         )
 
 

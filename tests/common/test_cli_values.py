@@ -17,14 +17,10 @@ from common import cli, cli_values
 
 
 def test_flags_override_files_and_files_override_defaults(tmp_path: Path) -> None:
-    one = config_file(
-        tmp_path, '\ufeff{"seed": 1, "epochs": 5, "learning-rate": 0.5, "output_dir": "x"}', "cfg.json"
-    )
+    one = config_file(tmp_path, '\ufeff{"seed": 1, "epochs": 5, "learning-rate": 0.5, "output_dir": "x"}', "cfg.json")
     two = config_file(tmp_path, "epochs: 6\n# a comment\n", "b.yml")
     assert cli.parse(Train, [one, "--seed", "2"]) == Train(Path("x"), seed=2, epochs=5, learning_rate=0.5)
-    assert cli.parse(Train, ["--seed", "2", "--config", one]) == Train(
-        Path("x"), seed=2, epochs=5, learning_rate=0.5
-    )
+    assert cli.parse(Train, ["--seed", "2", "--config", one]) == Train(Path("x"), seed=2, epochs=5, learning_rate=0.5)
     assert cli.parse(Train, [f"--config={one}", "--config", two]).epochs == 6
     assert cli.parse(Train, [two, "--config_file", one]).epochs == 5
 
@@ -90,9 +86,7 @@ def test_yaml_means_what_it_looks_like(tmp_path: Path) -> None:
         ("cfg.toml", "seed = 1", "a configuration is a .json, .yaml or .yml file"),
     ],
 )
-def test_wrong_files_are_refused_by_name(
-    tmp_path: Path, name: str, content: str | bytes, message: str
-) -> None:
+def test_wrong_files_are_refused_by_name(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
     assert message in error_of("--config", config_file(tmp_path, content, name))
 
 
@@ -108,10 +102,7 @@ def test_a_boolean_is_no_number_among_choices(tmp_path: Path) -> None:
 def test_a_missing_file_is_named_with_the_nearest(tmp_path: Path) -> None:
     config_file(tmp_path, "{}", "bert_base.yaml")
     wanted = tmp_path / "bert-base.yaml"
-    assert (
-        error_of("--config", str(wanted))
-        == f"{wanted}: no such file; did you mean {tmp_path / 'bert_base.yaml'}?"
-    )
+    assert error_of("--config", str(wanted)) == f"{wanted}: no such file; did you mean {tmp_path / 'bert_base.yaml'}?"
     assert error_of("--config", str(tmp_path / "no" / "x.yaml")).endswith("x.yaml: no such file")
 
 
@@ -153,9 +144,7 @@ configs = st.builds(
 
 @unhurried
 @given(config=configs, suffix=st.sampled_from([".yaml", ".json"]))
-def test_what_is_described_is_read_back(
-    tmp_path_factory: pytest.TempPathFactory, config: Train, suffix: str
-) -> None:
+def test_what_is_described_is_read_back(tmp_path_factory: pytest.TempPathFactory, config: Train, suffix: str) -> None:
     path = tmp_path_factory.mktemp("config") / f"cfg{suffix}"
     text = cli.describe(config)
     if suffix == ".json":

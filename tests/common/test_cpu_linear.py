@@ -33,11 +33,7 @@ def replaced(model: nn.Module) -> int:
 def test_the_fast_path_equals_the_plain_one_and_leaves_no_trace(
     make_encoder: Callable[..., Encoder], lora_folders: dict[str, Any], kind: str
 ) -> None:
-    adapter = (
-        {"backbone": {"adapter": str(lora_folders["trunk"]), "trainable_adapter": True}}
-        if kind == "lora"
-        else {}
-    )
+    adapter = {"backbone": {"adapter": str(lora_folders["trunk"]), "trainable_adapter": True}} if kind == "lora" else {}
     embedder = make_encoder("llama" if kind == "lora" else kind, **adapter).embedder
     batch = pad(SEQUENCES, 0)
     with torch.inference_mode():

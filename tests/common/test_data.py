@@ -202,9 +202,7 @@ def test_a_path_goes_before_the_folders(tmp_path: Path, monkeypatch: pytest.Monk
     assert found.resolve() == tmp_path / "here" / "x.jsonl"
 
 
-def test_a_missing_file_is_said_with_the_places_looked_at(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_file_is_said_with_the_places_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EMBED_DATA", raising=False)
     with pytest.raises(InputError, match=r"no file nothing\.jsonl; .*--data_dir"):
         data_path("nothing.jsonl")
@@ -253,9 +251,7 @@ def test_a_stream_finds_a_bad_row_when_it_gets_there() -> None:
 
 
 def test_a_stream_is_renamed_and_limited() -> None:
-    stream = stream_of(
-        [{"q": "a", "p": str(i)} for i in range(9)], rename={"q": "query", "p": "positive"}, limit=3
-    )
+    stream = stream_of([{"q": "a", "p": str(i)} for i in range(9)], rename={"q": "query", "p": "positive"}, limit=3)
     assert [row["positive"] for _, row in stream] == ["0", "1", "2"]
 
 

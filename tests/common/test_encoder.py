@@ -103,9 +103,7 @@ def test_a_wrong_item_is_named_before_anything_runs(encoder: Encoder, item: obje
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_vector_that_is_not_finite_is_named_by_its_index(
-    make_encoder: Callable[..., Encoder], kind: str
-) -> None:
+def test_a_vector_that_is_not_finite_is_named_by_its_index(make_encoder: Callable[..., Encoder], kind: str) -> None:
     encoder = make_encoder(kind, pooling="mean")
     bad = encoder.tokenize(["rain"])[0][-2 if kind == "bert" else -1]
     with torch.no_grad():
@@ -191,9 +189,7 @@ def test_truncation_is_counted_and_said_once(
         encoder.encode([*long, "rain"])
         encoder.encode(long[0])
     assert encoder.usage.truncated == 3
-    assert [r.getMessage() for r in caplog.records] == [
-        "2 of 3 texts were shortened to max_length 40 (said once)"
-    ]
+    assert [r.getMessage() for r in caplog.records] == ["2 of 3 texts were shortened to max_length 40 (said once)"]
     assert max(map(len, encoder.tokenize(long))) <= 40
 
 
@@ -203,10 +199,7 @@ def test_the_end_of_the_template_is_read_however_long_the_text(make_encoder: Cal
     end = encoder.backbone.tokenizer(' word:"')["input_ids"]
     assert encoder.tokenize([text])[0][-len(end) :] == end
     quirk = make_encoder("llama", **options, compat=frozenset({"angle:tail-truncation"}))
-    assert (
-        quirk.tokenize([text])[0]
-        == encoder.backbone.tokenizer(PROMPT.replace("{text}", text))["input_ids"][:40]
-    )
+    assert quirk.tokenize([text])[0] == encoder.backbone.tokenizer(PROMPT.replace("{text}", text))["input_ids"][:40]
     assert distance(quirk.encode(text), encoder.encode(text)) > 1e-2
     np.testing.assert_allclose(quirk.encode("rain"), encoder.encode("rain"), atol=1e-6)
 
@@ -221,9 +214,7 @@ def test_max_length_is_at_most_what_the_model_has_positions_for(make_encoder: Ca
 
 
 def test_each_side_of_retrieval_has_its_template(make_encoder: Callable[..., Encoder]) -> None:
-    encoder = make_encoder(
-        "bert", query_template=Template(SEARCH), document_template=Template("passage: {text}")
-    )
+    encoder = make_encoder("bert", query_template=Template(SEARCH), document_template=Template("passage: {text}"))
     plain = make_encoder("bert")
     assert distance(encoder.encode(TEXTS), plain.encode(TEXTS)) < 1e-5
     queries = [SEARCH.replace("{text}", t) for t in TEXTS]

@@ -50,9 +50,7 @@ class Limited(nn.Module):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_batches_equal_single_texts_in_the_order_given(
-    make_encoder: Callable[..., Encoder], kind: str
-) -> None:
+def test_batches_equal_single_texts_in_the_order_given(make_encoder: Callable[..., Encoder], kind: str) -> None:
     embedder, rows = make_encoder(kind).embedder, sequences()
     vectors, padded = run_batches(embedder, rows, pad_id=0, max_tokens=100)
     assert vectors.dtype == torch.float32
@@ -107,9 +105,7 @@ def test_out_of_memory_halves_the_budget_and_goes_on(
 
 def test_the_allocator_of_the_cpu_is_understood(make_encoder: Callable[..., Encoder]) -> None:
     inner, rows = make_encoder("bert").embedder, sequences(6, 8)
-    error = RuntimeError(
-        "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"
-    )
+    error = RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried")
     vectors, _ = run_batches(Limited(inner, 16, error), rows, pad_id=0, max_tokens=64)
     assert distance(vectors, alone(inner, rows)) < 1e-5
 
@@ -178,9 +174,7 @@ def test_every_module_gets_its_mode_back(make_encoder: Callable[..., Encoder], f
     modes = {name: module.training for name, module in limited.named_modules()}
     assert set(modes.values()) == {True, False}
     seen: list[bool] = []
-    limited.register_forward_pre_hook(
-        lambda module, _: seen.append(any(m.training for m in module.modules()))
-    )
+    limited.register_forward_pre_hook(lambda module, _: seen.append(any(m.training for m in module.modules())))
     if fails:
         with pytest.raises(RuntimeError, match="broken"):
             run_batches(limited, sequences(4), pad_id=0)
@@ -222,9 +216,7 @@ def test_groups_by_length_equal_one_batch_in_value_and_gradient(
         embedder.zero_grad()
         vectors = embedder(ids, mask, pool_mask, **options)
         (nn.functional.normalize(vectors) * target).sum().backward()
-        return vectors.detach(), {
-            n: p.grad.clone() for n, p in embedder.named_parameters() if p.grad is not None
-        }
+        return vectors.detach(), {n: p.grad.clone() for n, p in embedder.named_parameters() if p.grad is not None}
 
     plain, plain_gradients = run()
     assert len(calls) == 1

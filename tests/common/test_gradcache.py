@@ -81,9 +81,7 @@ def encoder(tiny_bert: Path) -> Encoder:
 
 
 @pytest.mark.parametrize("chunk_tokens", [1, 16, 40, 10_000])
-def test_gradients_and_loss_are_those_of_the_plain_loss_with_dropout(
-    encoder: Encoder, chunk_tokens: int
-) -> None:
+def test_gradients_and_loss_are_those_of_the_plain_loss_with_dropout(encoder: Encoder, chunk_tokens: int) -> None:
     batch = batch_of(encoder)
     torch.manual_seed(3)
     expected = plain(encoder.embedder, batch, chunk_tokens)

@@ -82,9 +82,7 @@ def test_json_keeps_undecodable_file_names(tmp_path: Path) -> None:
         ({"a": np.array([[0.0, -np.inf]])}, "a[0][1] = -inf"),
     ],
 )
-def test_json_refuses_nan_and_names_its_place_and_writes_nothing(
-    tmp_path: Path, value: object, place: str
-) -> None:
+def test_json_refuses_nan_and_names_its_place_and_writes_nothing(tmp_path: Path, value: object, place: str) -> None:
     with pytest.raises(ValueError, match=r"is not a finite number") as caught:
         io.write_json(tmp_path / "a.json", value)
     assert place in str(caught.value)
@@ -117,9 +115,7 @@ def test_arrays_come_back_and_give_the_same_bytes(tmp_path: Path) -> None:
     assert io.sha256_file(tmp_path / "a.npz") == io.sha256_file(tmp_path / "b.npz")
 
 
-@pytest.mark.parametrize(
-    ("name", "array"), [("a", np.array([{}])), ("a", ["x", None]), ("file", np.zeros(1))]
-)
+@pytest.mark.parametrize(("name", "array"), [("a", np.array([{}])), ("a", ["x", None]), ("file", np.zeros(1))])
 def test_arrays_that_numpy_would_pickle_or_lose_are_refused(tmp_path: Path, name: str, array: object) -> None:
     with pytest.raises(ValueError, match=name):
         io.write_npz(tmp_path / "a.npz", **{name: array})
@@ -300,9 +296,7 @@ def test_a_folder_survives_an_error(tmp_path: Path, exists: bool, error: type[Ba
     assert (path / "weights").read_text() == "old" if exists else not path.exists()
 
 
-def test_a_folder_is_replaced_where_the_system_has_no_exchange(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_is_replaced_where_the_system_has_no_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(io.ctypes, "CDLL", lambda *_, **__: object())
     test_a_folder_replaces_the_old_one_as_a_whole(tmp_path)
 

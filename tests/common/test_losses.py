@@ -76,9 +76,7 @@ def test_contrastive_and_groups_do_not_depend_on_the_order_of_queries_and_negati
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(n, generator=generator)
     shuffled = None if negatives is None else negatives[torch.randperm(n * k, generator=generator)]
-    torch.testing.assert_close(
-        contrastive_loss(q, p, negatives), contrastive_loss(q[order], p[order], shuffled)
-    )
+    torch.testing.assert_close(contrastive_loss(q, p, negatives), contrastive_loss(q[order], p[order], shuffled))
     groups = random(n, k + 1, 6, seed=seed + 3000)
     for in_batch in (True, False):
         torch.testing.assert_close(
@@ -249,9 +247,7 @@ class TestDuplicates:
         assert torch.equal(contrastive_loss(q, p, n, same=same), contrastive_loss(q, p, n))
         same = symmetric_duplicate_mask(ids[:3], ids[3:6])
         labels = torch.tensor([1.0, 0.0, 1.0])
-        assert torch.equal(
-            in_batch_negatives_loss(q, p, labels, same=same), in_batch_negatives_loss(q, p, labels)
-        )
+        assert torch.equal(in_batch_negatives_loss(q, p, labels, same=same), in_batch_negatives_loss(q, p, labels))
 
     def test_all_the_same_is_finite(self):
         q = random(3, 6).requires_grad_()
@@ -267,9 +263,7 @@ class TestDuplicates:
         weights[0, 2] = weights[1, 3] = 1
         more = weights.clone()
         more[0, 1] = more[2, 2] = 1  # a text that is left out, and a text itself
-        losses = [
-            in_batch_negatives_loss(a, b, torch.zeros(2), same=same, targets=w) for w in (weights, more)
-        ]
+        losses = [in_batch_negatives_loss(a, b, torch.zeros(2), same=same, targets=w) for w in (weights, more)]
         assert losses[0].isfinite()
         assert torch.equal(*losses)
 

@@ -24,9 +24,7 @@ GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "angle"
 ARRAYS = dict(np.load(GOLDEN / "losses.npz"))
 NAMES = list(ARRAYS["case"])
 # AngleLoss is put together in angle.objective and tested there.
-CASES = [
-    case for case in json.loads((GOLDEN / "cases.json").read_text()) if "AngleLoss" not in case["function"]
-]
+CASES = [case for case in json.loads((GOLDEN / "cases.json").read_text()) if "AngleLoss" not in case["function"]]
 
 # The rows of the table of check values (float64), pairs (R0, R1), (R2, R3), (R4, R5).
 R = torch.tensor(
@@ -92,9 +90,7 @@ def test_golden_value_and_gradient(case):
         torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    "case", [c for c in CASES if not c["error"] and not c["known_bug"]], ids=lambda c: c["case"]
-)
+@pytest.mark.parametrize("case", [c for c in CASES if not c["error"] and not c["known_bug"]], ids=lambda c: c["case"])
 def test_golden_value_in_fp32(case):
     i = NAMES.index(case["case"])
     loss = golden_loss(case, torch.tensor(ARRAYS[case["emb"]], dtype=torch.float32), golden_labels(case))

@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from angle.encoder import load
-from angle.fit import AngleConfig
+from angle.recipe import AngleConfig
 from common import cli, model_card
 
 SUMMARY = {

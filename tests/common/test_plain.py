@@ -91,9 +91,7 @@ def test_a_default_prompt_is_read(build: Build) -> None:
     assert distance(encoder.encode(TEXTS), theirs.encode(TEXTS)) < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("flag", "name"), [("cls_token", "cls"), ("max_tokens", "max"), ("mean_tokens", "mean")]
-)
+@pytest.mark.parametrize(("flag", "name"), [("cls_token", "cls"), ("max_tokens", "max"), ("mean_tokens", "mean")])
 def test_folders_of_older_versions(build: Build, flag: str, name: str) -> None:
     folder = build("weightedmean")
     flags = {f"pooling_mode_{f}": f == flag for f in ("cls_token", "mean_tokens", "max_tokens", "lasttoken")}

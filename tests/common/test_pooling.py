@@ -148,9 +148,7 @@ def test_padding_does_not_matter(lengths, extra, seed, strategy, garbage, skippe
 
 
 def test_pool_mask_picks_the_tokens():
-    pooled = torch.tensor(
-        [[0, 1, 1, 0], [0, 1, 1, 1], [0, 1, 0, 0]]
-    )  # partly on padding; nothing real in row 2
+    pooled = torch.tensor([[0, 1, 1, 0], [0, 1, 1, 1], [0, 1, 0, 0]])  # partly on padding; nothing real in row 2
     expected = {
         "cls": [1, 5, 7],  # the first real token, whatever is pooled
         "last": [3, 6, 7],

@@ -28,9 +28,7 @@ def test_any_text_is_put_in_as_it_is(text: str) -> None:
     "braces", ["{}", "{0}", "{name}", "{{text}}", "{text!r}", "{ text }", "{", "}", "{instruction}"]
 )
 def test_braces_in_a_text_are_text(braces: str) -> None:
-    assert (
-        Template(INSTRUCTED).render(braces, instruction=braces).full == f"Instruct: {braces}\nQuery: {braces}"
-    )
+    assert Template(INSTRUCTED).render(braces, instruction=braces).full == f"Instruct: {braces}\nQuery: {braces}"
 
 
 def test_braces_in_a_template_are_text_unless_they_name_a_field() -> None:

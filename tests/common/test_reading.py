@@ -23,9 +23,7 @@ ROWS = [{"text": 'Grüße, "du"\u2028\u0085\x1c end', "label": 0.5}, {"text": "�
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # what a JSON string can hold and a tokenizer can take: all but surrogates
 texts = st.text(st.characters(exclude_categories=["Cs"]))
-rows = st.lists(
-    st.dictionaries(texts, texts | st.integers() | st.none() | st.lists(texts)), min_size=1, max_size=5
-)
+rows = st.lists(st.dictionaries(texts, texts | st.integers() | st.none() | st.lists(texts)), min_size=1, max_size=5)
 
 
 def write(path: Path, data: str | bytes) -> Path:
@@ -110,9 +108,7 @@ def test_parquet(tmp_path: Path) -> None:
 
 
 def test_real_data_is_read_as_pandas_reads_it(shared_data: Path) -> None:
-    files = [
-        file for file in sorted(shared_data.glob("st*/**/*.jsonl.gz")) if file.stat().st_size < 2_000_000
-    ]
+    files = [file for file in sorted(shared_data.glob("st*/**/*.jsonl.gz")) if file.stat().st_size < 2_000_000]
     assert files
     for file in files:
         frame = pd.read_json(file, lines=True, dtype=False, convert_dates=False)
@@ -236,9 +232,7 @@ def test_json_may_be_zipped_and_begin_with_a_mark(tmp_path: Path) -> None:
 
 
 def test_importing_the_readers_loads_no_heavy_library() -> None:
-    check = (
-        "import sys, common.io; print(*{'torch', 'numpy', 'pyarrow', 'pandas', 'yaml'} & set(sys.modules))"
-    )
+    check = "import sys, common.io; print(*{'torch', 'numpy', 'pyarrow', 'pandas', 'yaml'} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", check],
         capture_output=True,

@@ -45,9 +45,7 @@ def test_rename_mapping() -> None:
         _ = TrainConfig(output_dir=Path("out"), column_rename_mapping="sent0").rename
 
 
-@pytest.mark.parametrize(
-    ("kbit", "expected"), [(4, "4bit"), (8, "8bit"), (16, None), (32, None), (None, None)]
-)
+@pytest.mark.parametrize(("kbit", "expected"), [(4, "4bit"), (8, "8bit"), (16, None), (32, None), (None, None)])
 def test_load_kbit_in_the_words_of_the_backbone(kbit: Any, expected: str | None) -> None:
     assert TrainConfig(output_dir=Path("out"), load_kbit=kbit).quantize == expected
 

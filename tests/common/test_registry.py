@@ -90,9 +90,7 @@ def test_compat_from_a_flag_or_a_list() -> None:
 
 
 def test_an_unknown_compat_switch_names_the_nearest() -> None:
-    with pytest.raises(
-        InputError, match="angle:tail-trunkation: no such switch; did you mean 'angle:tail-trunc"
-    ):
+    with pytest.raises(InputError, match="angle:tail-trunkation: no such switch; did you mean 'angle:tail-trunc"):
         registry.check_compat("angle:max-pooling,angle:tail-trunkation")
     with pytest.raises(InputError, match="zzz: no such switch; known: angle:"):
         registry.check_compat("zzz")

@@ -101,9 +101,7 @@ def test_attention_comes_back(
     make_encoder: Make, lora_folders: dict[str, Path], tmp_path: Path, mode: Any, what: str
 ) -> None:
     # With the last token alone a last layer that sees both ways would change nothing.
-    options: dict[str, Any] = (
-        {} if what == "whole" else {"backbone": {"adapter": str(lora_folders["headed"])}}
-    )
+    options: dict[str, Any] = {} if what == "whole" else {"backbone": {"adapter": str(lora_folders["headed"])}}
     encoder = make_encoder("llama", pooling="mean", **options)
     causal = encoder.encode(TEXTS)
     set_attention(encoder.backbone.model, mode)
@@ -120,9 +118,7 @@ def test_one_adapter(make_encoder: Make, lora_folders: dict[str, Path], tmp_path
     assert (tmp_path / "saved" / "adapter_model.safetensors").is_file() is not merge
     assert (tmp_path / "saved" / "model.safetensors").is_file() is merge
     # Merged weights are rounded sums.
-    assert distance(reload(tmp_path / "saved").encode(TEXTS), encoder.encode(TEXTS)) < (
-        1e-5 if merge else 1e-6
-    )
+    assert distance(reload(tmp_path / "saved").encode(TEXTS), encoder.encode(TEXTS)) < (1e-5 if merge else 1e-6)
     # What was saved is unharmed.
     assert distance(encoder.encode(TEXTS), adapted(make_encoder, lora_folders["trunk"]).encode(
         [PROMPT.replace("{text}", t) for t in TEXTS])) < 1e-6  # fmt: skip
@@ -130,9 +126,7 @@ def test_one_adapter(make_encoder: Make, lora_folders: dict[str, Path], tmp_path
 
 
 @pytest.mark.parametrize("merge", [False, True])
-def test_stacked_adapters(
-    make_encoder: Make, lora_folders: dict[str, Path], tmp_path: Path, merge: bool
-) -> None:
+def test_stacked_adapters(make_encoder: Make, lora_folders: dict[str, Path], tmp_path: Path, merge: bool) -> None:
     stack = [str(lora_folders["headed"]), str(lora_folders["other"])]
     encoder = make_encoder("llama", backbone={"adapter": stack}, pooling="last")
     for one in stack:
@@ -142,9 +136,7 @@ def test_stacked_adapters(
     assert distance(again.encode(TEXTS), encoder.encode(TEXTS)) < 1e-5
     if not merge:
         assert again.info.adapter == (stack[0], str(tmp_path / "saved"))
-        assert (
-            distance(check_round_trip(again, tmp_path / "again").encode(TEXTS), encoder.encode(TEXTS)) < 1e-5
-        )
+        assert distance(check_round_trip(again, tmp_path / "again").encode(TEXTS), encoder.encode(TEXTS)) < 1e-5
 
 
 @pytest.mark.parametrize("merge_first", [False, True])
@@ -166,9 +158,7 @@ def test_a_fresh_adapter_on_top_of_a_merged_one(
 def test_settings_can_be_overridden(make_encoder: Make, tmp_path: Path) -> None:
     make_encoder("llama", template=Template(PROMPT), pooling="last").save_pretrained(tmp_path / "saved")
     options: dict[str, Any] = {"pooling": "mean", "max_length": 120, "compat": "angle:tail-truncation"}
-    changed = load(
-        "angle", str(tmp_path / "saved"), template="about: {text}", normalize=True, **options, **FP32
-    )
+    changed = load("angle", str(tmp_path / "saved"), template="about: {text}", normalize=True, **options, **FP32)
     plain = make_encoder("llama", pooling="mean", normalize=True)
     assert distance(changed.encode(TEXTS[:3]), plain.encode([f"about: {t}" for t in TEXTS[:3]])) < 1e-5
     info = changed.info
@@ -262,9 +252,7 @@ def test_sentence_transformers_gives_the_same_vectors(
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean"])
-def test_special_tokens_around_a_prompt(
-    stories: Path, make_encoder: Make, tmp_path: Path, pooling: str
-) -> None:
+def test_special_tokens_around_a_prompt(stories: Path, make_encoder: Make, tmp_path: Path, pooling: str) -> None:
     for template in (Template(), Template(PROMPT)):
         encoder = make_encoder(stories, template=template, pooling=pooling)
         first = encoder.tokenize(["a"])[0][0]
@@ -294,9 +282,7 @@ def test_sentence_transformers_keeps_full_attention_of_whole_weights(
 
 
 def test_sentence_transformers_has_both_sides_of_retrieval(make_encoder: Make, tmp_path: Path) -> None:
-    encoder = make_encoder(
-        "bert", query_template=Template(SEARCH), document_template=Template("passage: {text}")
-    )
+    encoder = make_encoder("bert", query_template=Template(SEARCH), document_template=Template("passage: {text}"))
     encoder.save_pretrained(tmp_path / "saved")
     theirs = sentence_transformer(tmp_path / "saved")
     assert distance(theirs.encode(TEXTS), encoder.encode(TEXTS)) <= 2e-5

@@ -41,9 +41,7 @@ def check_keeps_template(tokenizer: Any, text: str, room: int) -> list[int]:
     head, tail = around[:1], around[1:]
     assert len(ids) <= max_length
     assert ids[: len(head + before)] == head + before
-    assert (
-        ids[-len(after[1:] + tail) :] == after[1:] + tail
-    )  # its first mark may have grown together with the text
+    assert ids[-len(after[1:] + tail) :] == after[1:] + tail  # its first mark may have grown together with the text
     assert result.truncated == int(len(whole) > max_length)
     if not result.truncated:
         assert ids == whole

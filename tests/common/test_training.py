@@ -16,7 +16,7 @@ from training_fixtures import run_processes, sentences, write_jsonl
 
 import angle.fit
 from angle.encoder import load
-from angle.fit import AngleConfig
+from angle.recipe import AngleConfig
 from angle.train import main
 from common import cli, training
 from common.data import Collator, RowList, load_rows
@@ -32,9 +32,7 @@ def rows_of(rows: list[dict[str, Any]]) -> RowList:
     return RowList(rows, "sentences")
 
 
-def run(
-    model: Path, out: Path, *, rows: list[dict[str, Any]] = TRAIN, valid: bool = False, **changes: Any
-) -> Encoder:
+def run(model: Path, out: Path, *, rows: list[dict[str, Any]] = TRAIN, valid: bool = False, **changes: Any) -> Encoder:
     """Train in this process; fp32, few steps."""
     settings: dict[str, Any] = {
         "batch_size": 24, "epochs": 2, "learning_rate": 5e-3, "warmup_steps": 0,
@@ -56,8 +54,10 @@ def trained_weights(encoder: Encoder) -> dict[str, np.ndarray]:
 def largest_difference(a: Encoder, b: Encoder) -> float:
     first, second = trained_weights(a), trained_weights(b)
     assert first.keys() == second.keys()
-    assert first
-    return max(float(np.abs(first[name] - second[name]).max()) for name in first)
+    # Softmax makes the gradient of key biases zero, so AdamW follows the sign of its rounding there.
+    compared = [name for name in first if not name.endswith("key.bias")]
+    assert compared
+    return max(float(np.abs(first[name] - second[name]).max()) for name in compared)
 
 
 def summary(out: Path) -> dict[str, Any]:
@@ -78,9 +78,7 @@ def valid_losses(out: Path) -> list[float]:
 
 
 @pytest.mark.parametrize("kind", ["tiny_bert", "tiny_llama"])
-def test_training_learns_what_holds_for_new_texts(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_training_learns_what_holds_for_new_texts(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     model = request.getfixturevalue(kind)
     real, control = tmp_path / "real", tmp_path / "control"
     settings: dict[str, Any] = {"epochs": 12, "valid": True, "eval_steps": 6, "lora_r": 8}
@@ -200,9 +198,7 @@ def test_fewer_rows_than_a_batch_are_said_in_one_line(tiny_bert: Path, tmp_path:
     assert "\n" not in str(caught.value)
 
 
-def test_rows_of_all_processes_count(
-    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_of_all_processes_count(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert world_size_from_environment() == 4
     with pytest.raises(InputError, match="fewer than one batch of 96"):
@@ -274,12 +270,10 @@ def test_accumulation_is_the_mean_of_the_batches(tiny_bert_without_dropout: Path
 
 
 @pytest.mark.slow
-def test_four_bit_base_with_lora(tiny_llama: Path, tmp_path: Path) -> None:
+def test_four_bit_base_with_lora(wide_llama: Path, tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
-    encoder = load(str(tiny_llama), dtype="float32", quantize="4bit")
-    config = AngleConfig(
-        output_dir=tmp_path, batch_size=24, max_steps=3, warmup_steps=0, logging_steps=1, bf16=False
-    )
+    encoder = load(str(wide_llama), dtype="float32", quantize="4bit")
+    config = AngleConfig(output_dir=tmp_path, batch_size=24, max_steps=3, warmup_steps=0, logging_steps=1, bf16=False)
     angle.fit.fit(encoder, rows_of(TRAIN), config)
     assert all(math.isfinite(loss) for _, loss in summary(tmp_path)["loss"])
     assert {n.split(".")[-3] for n in trained_weights(encoder)} <= {"lora_A", "lora_B"}
@@ -318,9 +312,7 @@ def test_checkpoints_by_time(tiny_bert: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"epochs": 2}, {"max_steps": 4}])
-def test_a_finished_run_is_not_trained_further(
-    tiny_bert: Path, tmp_path: Path, changes: dict[str, Any]
-) -> None:
+def test_a_finished_run_is_not_trained_further(tiny_bert: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     first = run(tiny_bert, tmp_path, **changes)
     steps = summary(tmp_path)["steps"]
     second = run(tiny_bert, tmp_path, **changes)
@@ -382,9 +374,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     model = request.getfixturevalue(kind)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     accumulate = "--gradient_accumulation_steps" in words
-    codes = run_processes(
-        killed_while_saving, command(model, triplet_file, broken, words), 8, folder=tmp_path
-    )
+    codes = run_processes(killed_while_saving, command(model, triplet_file, broken, words), 8, folder=tmp_path)
     assert codes == [-signal.SIGKILL]
     assert last_checkpoint(broken) == broken / "checkpoint-4"
     assert (broken / "checkpoint-8").is_dir()

@@ -122,6 +122,13 @@ def tiny_bert_without_dropout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def wide_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama folder wide enough for bitsandbytes, which quantises 4-bit weights in blocks of 64."""
+    folder = tmp_path_factory.mktemp("wide") / "tiny-llama"
+    return save_tiny(folder, "llama", hidden_size=64, intermediate_size=128)
+
+
+@pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama folder (no dropout of its own)."""
     return save_tiny(tmp_path_factory.mktemp("llama") / "tiny-llama", "llama")
@@ -140,9 +147,7 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["training_fixtures", "common.training", "angle.train", "peft"])
 
 
-def _enter(
-    function: Callable[..., None], arguments: tuple[Any, ...], environment: dict[str, str], log: str
-) -> None:
+def _enter(function: Callable[..., None], arguments: tuple[Any, ...], environment: dict[str, str], log: str) -> None:
     os.environ.update(environment)
     torch.set_num_threads(1)
     with open(log, "w", encoding="utf-8") as handle:
@@ -186,7 +191,5 @@ def run_processes(
         codes.append(process.exitcode)
     for rank, code in enumerate(codes):
         if code not in (0, -signal.SIGKILL):
-            pytest.fail(
-                f"process {rank} ended with {code}:\n" + (folder / f"log-{rank}.txt").read_text()[-4000:]
-            )
+            pytest.fail(f"process {rank} ended with {code}:\n" + (folder / f"log-{rank}.txt").read_text()[-4000:])
     return codes

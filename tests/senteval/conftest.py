@@ -98,10 +98,7 @@ def write_senteval() -> Callable[..., Path]:
         home = folder / "SICK"
         home.mkdir()
         heading = "pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment\n"
-        lines = [
-            f"{i}\t{row['s1']}\t{row['s2']}\t{row['score']}\tNEUTRAL\n"
-            for i, row in enumerate(data["sick/test"])
-        ]
+        lines = [f"{i}\t{row['s1']}\t{row['s2']}\t{row['score']}\tNEUTRAL\n" for i, row in enumerate(data["sick/test"])]
         (home / "SICK_test_annotated.txt").write_text(heading + "".join(lines), encoding="utf-8")
         return folder
 

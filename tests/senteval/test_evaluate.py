@@ -22,9 +22,7 @@ from senteval import (
 def word_counts(texts: list[str]) -> np.ndarray:
     """A bag-of-words embedding: enough to rank pairs."""
     words = sorted({word for text in texts for word in text.lower().split()})
-    return np.array(
-        [[text.lower().split().count(word) for word in words] for text in texts], dtype=np.float32
-    )
+    return np.array([[text.lower().split().count(word) for word in words] for text in texts], dtype=np.float32)
 
 
 @pytest.fixture

@@ -49,12 +49,8 @@ def test_scores_are_scipys_per_subset_and_over_all(case):
     for name, (rows, entry) in parts.items():
         if defined(prediction[rows], gold[rows]):
             assert name not in scores["constant"]
-            assert entry["spearman"] == pytest.approx(
-                100 * spearmanr(prediction[rows], gold[rows]).statistic, abs=1e-9
-            )
-            assert entry["pearson"] == pytest.approx(
-                100 * pearsonr(prediction[rows], gold[rows]).statistic, abs=1e-6
-            )
+            assert entry["spearman"] == pytest.approx(100 * spearmanr(prediction[rows], gold[rows]).statistic, abs=1e-9)
+            assert entry["pearson"] == pytest.approx(100 * pearsonr(prediction[rows], gold[rows]).statistic, abs=1e-6)
         elif np.ptp(gold[rows]) == 0 or np.ptp(prediction[rows]) == 0:
             assert name in scores["constant"]
             assert (entry["spearman"], entry["pearson"]) == (0.0, 0.0)

@@ -50,9 +50,7 @@ def test_sick_is_the_test_part_or_all_three(tmp_path, collection, write_jsonl):
 def test_short_subset_names_of_sts12_are_the_official_ones(tmp_path, collection, write_jsonl):
     for row in collection["sts12-16/STS12"]:
         row["subset"] = row["subset"].removeprefix("surprise.")
-    assert load_task("STS12", "senteval", write_jsonl(tmp_path, collection)).subsets == tuple(
-        SUBSETS["STS12"]
-    )
+    assert load_task("STS12", "senteval", write_jsonl(tmp_path, collection)).subsets == tuple(SUBSETS["STS12"])
 
 
 def test_white_space_is_collapsed_in_the_senteval_protocol_only(tmp_path, collection, write_jsonl):
@@ -87,10 +85,7 @@ def test_pairs_without_a_grade_are_dropped(tmp_path, collection, write_jsonl, wr
     task = load_task("STS16", "senteval", tmp_path / "original")
     kept = [row["s1"] for i, row in enumerate(collection["sts12-16/STS16"]) if i not in (5, 7)]
     assert task.text1 == kept
-    assert (
-        task.fingerprint
-        == load_task("STS16", "senteval", write_jsonl(tmp_path / "jsonl", collection)).fingerprint
-    )
+    assert task.fingerprint == load_task("STS16", "senteval", write_jsonl(tmp_path / "jsonl", collection)).fingerprint
 
 
 def test_line_separators_inside_a_text_do_not_end_the_line(tmp_path, collection, write_senteval):
@@ -155,9 +150,7 @@ def test_a_truncated_download_is_an_error(tmp_path, collection, write_jsonl):
 
 
 def test_a_missing_subset_is_an_error(tmp_path, collection, write_jsonl, write_senteval):
-    collection["sts12-16/STS14"] = [
-        row for row in collection["sts12-16/STS14"] if row["subset"] != "tweet-news"
-    ]
+    collection["sts12-16/STS14"] = [row for row in collection["sts12-16/STS14"] if row["subset"] != "tweet-news"]
     with pytest.raises(SentEvalError, match="STS14: no graded pair of tweet-news"):
         load_task("STS14", "senteval", write_jsonl(tmp_path / "jsonl", collection))
     original = write_senteval(tmp_path / "original", collection)
@@ -207,9 +200,7 @@ def test_texts_and_grades_of_different_length_are_an_error(tmp_path, collection,
     write_senteval(tmp_path, collection)
     path = tmp_path / "STS" / "STS13-en-test" / "STS.gs.OnWN.txt"
     path.write_text(path.read_text() + "3.0\n")
-    with pytest.raises(
-        SentEvalError, match=r"STS\.input\.OnWN\.txt has 4 lines but STS\.gs\.OnWN\.txt has 5"
-    ):
+    with pytest.raises(SentEvalError, match=r"STS\.input\.OnWN\.txt has 4 lines but STS\.gs\.OnWN\.txt has 5"):
         load_task("STS13", "senteval", tmp_path)
 
 
