@@ -57,7 +57,8 @@ class Result:
     @property
     def adapter(self) -> str | None:
         """The adapter on top of the model, if any."""
-        return self.encoder.get("adapter")
+        names = self.encoder.get("adapter")
+        return names if isinstance(names, str) else " + ".join(names or ()) or None
 
     @property
     def system(self) -> str:
