@@ -27,14 +27,10 @@ logger = logging.getLogger(__name__)
 REAL = 3  # tokens of the probed text: few, so that small sliding windows hold it
 PADS = 2
 NOISE = 8.0  # a state moved if it moved more than this many times as far as a row that can't be concerned
-EXPERTS = {
-    True: 1e-4,
-    False: 3e-2,
-}  # all in fp32, or not: as much is no movement in mixtures of experts
-CLOSE = {
-    True: 1e-2,
-    False: 0.25,
-}  # all in fp32, or not: relative distance of a text's states in a batch and alone
+# By whether all is computed in fp32: relative movement that is none in mixtures of experts, and relative distance
+# between a text's states in a batch and alone.
+EXPERTS = {True: 1e-4, False: 3e-2}
+CLOSE = {True: 1e-2, False: 0.25}
 
 
 def check_attention(model: nn.Module, *, sides: Sequence[str] | None = None) -> None:

@@ -72,9 +72,23 @@ def prepare_for_training(
             raise InputError("--apply_lora 0: the weights of a quantised model can't be trained; use LoRA")
         for parameter in backbone.model.parameters():
             parameter.requires_grad_(True)
+    if backbone.quantize == "4bit":
+        keep_4bit_differentiable(backbone.model)
     encoder.embedder.trunk = backbone.model
     if gradient_checkpointing:
         enable_gradient_checkpointing(backbone.model)
+
+
+def keep_4bit_differentiable(model: nn.Module) -> None:
+    """Undo, and keep off, the repacking of 4-bit weights that bitsandbytes does at a first inference on a CPU.
+
+    The repacked product has no gradient towards its input, and torch only warns: every layer below the last
+    would train on wrong gradients.
+    """
+    for module in model.modules():
+        if getattr(module, "support_avx512bf16_for_cpu", False):
+            module.state_dict()  # unpacks in place
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def enable_gradient_checkpointing(model: nn.Module) -> None:

@@ -94,9 +94,12 @@ def test_bugs_keep_their_traceback(program: Path, what: str) -> None:
 def test_an_interrupt_from_outside(program: Path) -> None:
     variables = {**os.environ, "PYTHONPATH": str(REPO)}
     command = [sys.executable, "paper/train.py", "--what", "wait"]
-    with subprocess.Popen(
-        command, cwd=program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables
-    ) as process:
+
+    def hear_interrupts() -> None:  # what a shell starts in the background inherits a deaf ear for them
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=program, env=variables, preexec_fn=hear_interrupts, **pipes) as process:
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(0.1)

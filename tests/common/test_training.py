@@ -19,9 +19,11 @@ from angle.encoder import load
 from angle.recipe import AngleConfig
 from angle.train import main
 from common import cli, training
+from common.batching import pad
 from common.data import Collator, RowList, load_rows
 from common.encoder import Encoder
 from common.errors import InputError
+from common.lora import prepare_for_training
 from common.training import last_checkpoint, steps_for_budget, world_size_from_environment
 
 TRAIN, VALID = sentences()[:72], sentences()[72:]
@@ -278,7 +280,27 @@ def test_four_bit_base_with_lora(wide_llama: Path, tmp_path: Path) -> None:
     assert all(math.isfinite(loss) for _, loss in summary(tmp_path)["loss"])
     assert {n.split(".")[-3] for n in trained_weights(encoder)} <= {"lora_A", "lora_B"}
     again = Encoder.from_pretrained(tmp_path, dtype="float32", quantize="4bit")
-    np.testing.assert_allclose(encoder.encode(TEXTS), again.encode(TEXTS), atol=1e-4)
+    # Freshly loaded 4-bit weights go through another kernel on CPUs (bf16 inside) than those just trained.
+    assert encoder.similarity_pairwise(encoder.encode(TEXTS), again.encode(TEXTS)).min() > 0.999
+
+
+def test_four_bit_gradients_reach_the_first_layer(wide_llama: Path) -> None:
+    """bitsandbytes repacks the weights at a first inference on a CPU, for a product without a gradient."""
+    pytest.importorskip("bitsandbytes")
+    gradients = {}
+    for quantize in (None, "4bit"):
+        encoder = load(str(wide_llama), dtype="float32", quantize=quantize)
+        encoder.encode(TEXTS)
+        torch.manual_seed(0)
+        prepare_for_training(encoder, apply_lora=True, r=4, alpha=4, dropout=0.0, target_modules=["q_proj"])
+        ids, mask = pad(encoder.tokenize(TEXTS[:4]), 0)
+        encoder.embedder.train()(ids, mask)[:, :8].sum().backward()
+        gradients[quantize] = [
+            p.grad.flatten() for n, p in encoder.embedder.named_parameters() if "layers.0" in n and "lora_B" in n
+        ]
+    assert gradients[None]
+    for exact, low in zip(gradients[None], gradients["4bit"]):
+        assert torch.cosine_similarity(exact, low, dim=0) > 0.8
 
 
 def test_reports_go_where_they_are_asked_for(tiny_bert: Path, tmp_path: Path) -> None:
