@@ -30,6 +30,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -328,6 +329,9 @@ def _first_process() -> bool:
 
 def _log_to_stderr(*packages: str) -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    # What libraries say to their developers: nothing that a user of a command could act on.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
     for package in packages:
         if logging.getLogger(package).level == logging.NOTSET:
             logging.getLogger(package).setLevel(logging.INFO if _first_process() else logging.ERROR)
