@@ -19,8 +19,8 @@ from common.cpu_linear import fast_linears
 logger = logging.getLogger(__name__)
 
 # Padded tokens per batch: enough rows to keep the matrix units busy; on a CPU few enough per thread to stay in
-# the caches and in memory that the allocator keeps (docs/lab-notes.md: on one thread 4096 tokens take 1.4 to
-# 1.5 times as long as 512, 8192 over twice as long), on a GPU few enough for its memory.
+# the caches and in memory that the allocator keeps (docs/lab-notes.md: on one thread batches of 4096 tokens took
+# 1.3 to 2.3 times as long as batches of 512), on a GPU few enough for its memory.
 CPU_TOKENS_PER_THREAD = 512
 DEFAULT_TOKENS = {"cuda": 65536, "mps": 8192}
 # A progress bar from this many tokens on: work long enough that somebody would wonder.
