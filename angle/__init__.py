@@ -9,11 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from angle.encoder import Prompts as Prompts
     from angle.encoder import load as load
     from angle.face import AnglE as AnglE
+    from angle.prompts import Prompts as Prompts
 
-_HOMES = {"AnglE": "angle.face", "Prompts": "angle.encoder", "load": "angle.encoder"}
+_HOMES = {"AnglE": "angle.face", "Prompts": "angle.prompts", "load": "angle.encoder"}
 __all__ = ["AnglE", "Prompts", "load"]
 
 

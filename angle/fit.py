@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from angle.objective import AngleObjective
+from common.angle_objective import AngleObjective
 from common.data import RowList, RowStream
 from common.encoder import Encoder, Role
 from common.recipe import TrainConfig

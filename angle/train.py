@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from angle.recipe import AngleConfig
-from common import cli
+from common import angle_recipe, cli
 from common.errors import InputError
 from common.registry import check_compat
 
@@ -26,73 +26,40 @@ def main(config: AngleConfig) -> None:
     if not config.model_name_or_path:
         raise InputError("missing: --model_name_or_path")
     # Below the checks of the command line: wrong flags and --help need not wait for torch.
-    from angle.encoder import check_is_llm, load, prompt_text
+    from angle.encoder import load
     from angle.fit import fit
-    from common.data import RowList, load_rows
-    from common.lora import training_attention
+    from angle.prompts import prompt_text
+    from common.model_flags import check_is_llm
     from common.prompts import Template
+    from common.train_program import backbone_options, training_rows
 
-    data: dict[str, Any] = {"data_dir": config.data_dir, "rename": config.rename}
-    rows = load_rows(
-        config.train_name_or_path,
-        split=config.train_split_name,
-        subset=config.train_subset_name,
-        streaming=config.streaming,
-        limit=config.limit,
-        **data,
-    )
-    valid = None
-    if config.valid_name_or_path:
-        valid = load_rows(
-            config.valid_name_or_path, split=config.valid_split_name, subset=config.valid_subset_name, **data
-        )
+    rows, valid = training_rows(config)
     encoder = load(
         config.model_name_or_path,
-        adapter=config.pretrained_lora_path,
-        trainable_adapter=True,
         template=config.text_prompt,
         pooling=config.pooling_strategy,
         max_length=config.max_length,
-        device=config.device,
-        dtype=base_dtype(config),
-        quantize=config.quantize,
-        attn_implementation=config.attn_implementation or training_attention(config.device),
-        compat=config.compat,
+        **backbone_options(config),
     )
     check_is_llm(encoder, config.is_llm)
     for role, prompt in (("query", config.query_prompt), ("document", config.doc_prompt)):
         if prompt:
             encoder.templates[role] = Template(prompt_text(prompt))  # type: ignore[index]
-    assert valid is None or isinstance(valid, RowList)  # only training rows are streamed
     fit(encoder, rows, config, valid=valid)
 
 
-def base_dtype(config: AngleConfig) -> str:
-    """The precision of the base: all weights are trained in fp32; under LoRA the frozen base may be bf16."""
-    if config.apply_lora is False or config.load_kbit == 32:
-        return "float32"
-    if config.load_kbit == 16 and config.fp16:
-        return "float16"
-    return "auto"
-
-
+CONFIG = AngleConfig
 PAPER_ERA = Path(__file__).with_name("paper_era.yaml")
 ALIASES = {
-    "w1": "cosine_w",
-    "w2": "ibn_w",
-    "w3": "angle_w",
-    "model_name": "model_name_or_path",
-    "pretrained_model_path": "model_name_or_path",
+    **angle_recipe.ALIASES,
     "prompt_template": "text_prompt",
-    "save_dir": "output_dir",
-    "maxlen": "max_length",
     "task": "train_name_or_path",
     "do_eval": "eval_strategy",
     "debug_sample_size": "limit",
 }
 _SAME = "vectors do not depend on it here"
-_VALIDATION = "validation rows are those of --valid_name_or_path"
 DROPPED = {
+    **angle_recipe.DROPPED,
     "mode": "this program trains; angle/eval.py evaluates",
     "compute_similar_matrix": "equal texts of a batch are masked (--filter_duplicate)",
     "fix_data": "the released package dropped it too",
@@ -100,22 +67,12 @@ DROPPED = {
     "tokenizer_padding": _SAME,
     "tokenizer_padding_side": _SAME,
     "use_reentrant": "gradient checkpointing is the non-reentrant one",
-    "dataset_seed": "rows are shuffled by --seed",
-    "wandb_project": "set WANDB_PROJECT, with --report_to wandb",
-    "wandb_log_model": "set WANDB_LOG_MODEL, with --report_to wandb",
-    "valid_name_or_path_for_callback": _VALIDATION,
-    "valid_subset_name_for_callback": _VALIDATION,
-    "valid_split_name_for_callback": _VALIDATION,
 }
 _ESE = "Espresso (ESE) is left out for now"
 _BELLM = "bidirectional layers are bellm/train.py's"
 REFUSED = {
+    **angle_recipe.REFUSED,
     **dict.fromkeys(("apply_ese", "ese_kl_temperature", "ese_compression_size"), _ESE),
-    **dict.fromkeys(("apply_tdmse", "tdmse_kl_temperature"), "2DMSE gave way to ESE, which is left out for now"),
-    **dict.fromkeys(
-        ("teacher_name_or_path", "fixed_teacher_name_or_path", "teacher_pooling_strategy"),
-        "training on a teacher is left out for now",
-    ),
     **dict.fromkeys(("apply_billm", "billm_model_class", "start_bilayer_index"), _BELLM),
     "tokenizer_name_or_path": "the model's own tokenizer is used",
     "load_mlm_model": "the released package never trains with it",

@@ -47,9 +47,10 @@ class RunConfig:
     tasks: list[str] = _flag((), "some tasks of the suite; default: all", "data")
     data_dir: Path | None = _flag(None, "folder with the data; default: EMBED_DATA, else the hub", "data")
     limit: int | None = _flag(None, "a seeded sample of so many pairs per task", "data")
-    text_edits: Literal["one-word-prompt"] | None = _flag(
+    text_edits: Literal["one-word-prompt", "end-marks"] | None = _flag(
         None, "edits of the released one-word-prompt evaluations, before the template", "data"
     )
+    instruction: str | None = _flag(None, "what texts are embedded for, where the method's template takes one", "data")
     shuffle_gold: bool = _flag(False, "control run: the gold scores in random order", "data")
     seed: int = _flag(0, "of --limit and --shuffle_gold", "data")
 
@@ -127,7 +128,11 @@ def evaluate(
         edit = suites.EDITS[config.text_edits] if config.text_edits else None
         used = encoder.usage.tokens
         started = time.perf_counter()
-        options = {"batch_size": config.batch_size, "max_batch_tokens": config.max_batch_tokens}
+        options = {
+            "instruction": config.instruction,
+            "batch_size": config.batch_size,
+            "max_batch_tokens": config.max_batch_tokens,
+        }
 
         def encode(texts: list[str], edit: Any = edit, options: dict[str, Any] = options) -> np.ndarray:
             edited = [edit(t) for t in texts] if edit else texts
@@ -161,6 +166,7 @@ def evaluate(
                 "source": task.source,
                 "sha256": task.fingerprint,
                 "text_edits": config.text_edits,
+                "instruction": config.instruction,
                 "shuffled_gold": config.shuffle_gold,
                 "complete": task.complete,
             },
@@ -203,6 +209,7 @@ def _is_done(folder: Path, name: str, info: dict[str, Any], task: Any, config: R
         found.encoder.get("fingerprint") == info["fingerprint"]
         and found.data_hash == task.fingerprint
         and found.data.get("text_edits") == config.text_edits
+        and found.data.get("instruction") == config.instruction
         and found.data.get("shuffled_gold", False) == config.shuffle_gold
         and (found.seed == config.seed or not config.shuffle_gold)
     )

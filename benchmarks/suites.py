@@ -113,10 +113,20 @@ def one_word_prompt_edits(text: str) -> str:
     In this order: a text that ends in none of . ? " ' gets a full stop; " becomes '; a final ? becomes a full
     stop. So the quotation marks of the template stay the only ones.
     """
-    if text and text[-1] not in ".?\"'":
-        text += "."
-    text = text.replace('"', "'")
+    return _question_to_full_stop(_with_end_mark(text).replace('"', "'"))
+
+
+def end_mark_edits(text: str) -> str:
+    """The same without the change of quotation marks, as the released evaluation of BeLLM has it."""
+    return _question_to_full_stop(_with_end_mark(text))
+
+
+def _with_end_mark(text: str) -> str:
+    return text + "." if text and text[-1] not in ".?\"'" else text
+
+
+def _question_to_full_stop(text: str) -> str:
     return text[:-1] + "." if text.endswith("?") else text
 
 
-EDITS: dict[str, Callable[[str], str]] = {"one-word-prompt": one_word_prompt_edits}
+EDITS: dict[str, Callable[[str], str]] = {"one-word-prompt": one_word_prompt_edits, "end-marks": end_mark_edits}

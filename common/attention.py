@@ -86,7 +86,11 @@ def get_attention(model: nn.Module) -> Mode:
 
 
 def set_attention(
-    model: nn.Module, mode: Mode | Mapping[str, int], *, sliding_window: Literal["keep", "drop"] = "keep"
+    model: nn.Module,
+    mode: Mode | Mapping[str, int],
+    *,
+    sliding_window: Literal["keep", "drop"] = "keep",
+    attend_padding: bool = False,
 ) -> None:
     """Make a decoder causal, bidirectional, or bidirectional from a layer on, in place. Can be called again.
 
@@ -101,6 +105,8 @@ def set_attention(
             bidirectional; k = 0 is "bidirectional", k = number of layers is "causal".
         sliding_window: "keep" the window of sliding-window layers, on both sides, or "drop" it in
             bidirectional layers.
+        attend_padding: let bidirectional layers see padding, too, so that a vector depends on its batch: what
+            the released BeLLM does, and its numbers need. Never recorded in the configuration.
 
     Raises:
         InputError: unknown mode, k out of range, a family or an attention implementation for which it can't
@@ -126,7 +132,7 @@ def set_attention(
     _remove_hooks(parts)
     _record(parts, first, causal, any(dropped))
     if not causal:
-        _add_hooks(parts, first, dropped)
+        _add_hooks(parts, first, dropped, attend_padding)
 
 
 def restore_attention(model: nn.Module) -> None:
@@ -189,6 +195,7 @@ class _TrunkHook:
     """Before the trunk: take hold of the 2-D attention mask; refuse what can't be right without causality."""
 
     carry: bool  # some layer needs the mask
+    attend_padding: bool = False
 
     def __call__(self, trunk: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         config: PreTrainedConfig = trunk.config  # type: ignore[assignment]
@@ -202,7 +209,8 @@ class _TrunkHook:
         if kwargs.get("use_cache"):
             kwargs["use_cache"] = False
         if self.carry:
-            kwargs[BATCH] = _Batch(config, _padding(kwargs))
+            padding = _padding(kwargs)
+            kwargs[BATCH] = _Batch(config, None if self.attend_padding else padding)
         return (), kwargs
 
 
@@ -241,15 +249,16 @@ class _LayerHook:
         return args, kwargs
 
 
-def _add_hooks(parts: Parts, first: int, dropped: Sequence[bool]) -> None:
+def _add_hooks(parts: Parts, first: int, dropped: Sequence[bool], attend_padding: bool) -> None:
     # With first == 0 transformers makes all masks right by itself, except that it keeps windows.
-    swapped = [i >= first and (first > 0 or drop) for i, drop in enumerate(dropped)]
-    handles = [parts.trunk.register_forward_pre_hook(_TrunkHook(any(swapped)), with_kwargs=True)]
+    swapped = [i >= first and (first > 0 or drop or attend_padding) for i, drop in enumerate(dropped)]
+    hook = _TrunkHook(any(swapped), attend_padding)
+    handles = [parts.trunk.register_forward_pre_hook(hook, with_kwargs=True)]
     if any(swapped):
         for i, (layer, sliding) in enumerate(zip(parts.layers, sliding_layers(parts))):
             position = list(inspect.signature(layer.forward).parameters).index("attention_mask")
-            hook = _LayerHook(position, swapped[i], sliding and not dropped[i])
-            handles.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
+            before = _LayerHook(position, swapped[i], sliding and not dropped[i])
+            handles.append(layer.register_forward_pre_hook(before, with_kwargs=True))
     parts.trunk._attention_hooks = handles  # type: ignore[assignment]
 
 

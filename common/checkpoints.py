@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from common.errors import InputError
+from common.reading import read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +49,14 @@ def read_checkpoints(file: Path) -> dict[str, Checkpoint]:
 def lookup(file: Path, model: str | None, adapter: str | list[str] | None) -> Checkpoint:
     """What to load for a model name and adapters given by the user.
 
-    A released id as `model`, or as the last of `adapter`, brings its settings along; other names are taken
-    as they are, without settings.
+    A released id as `model`, or as the last of `adapter`, brings its settings along, and the adapters that lie
+    below it; other names are taken as they are, without settings. A local folder is never a released id.
     """
     adapters = (adapter,) if isinstance(adapter, str) else tuple(adapter or ())
-    known = read_checkpoints(file)
+    known = {name: entry for name, entry in read_checkpoints(file).items() if not Path(name).is_dir()}
+    last = known.get(adapters[-1]) if adapters else None
+    if last is not None and model in (None, last.base) and adapters == last.adapter[-1:]:
+        return last
     if model in known:
         entry = known[str(model)]
         return dataclasses.replace(entry, adapter=entry.adapter + adapters)
@@ -60,3 +64,26 @@ def lookup(file: Path, model: str | None, adapter: str | list[str] | None) -> Ch
         entry = known[adapters[-1]]
         return Checkpoint(model or entry.base, adapters, entry.options)
     return Checkpoint(model or "", adapters, {})
+
+
+def known_model(file: Path, model: str | None, adapter: str | list[str] | None) -> Checkpoint:
+    """Base, adapters and settings of a model: those of a released id, or those that our own folders carry.
+
+    `options` of a folder that `save_pretrained` wrote: template, query_template, pooling, pooled, max_length,
+    max_text_length, and attention. The released codes write such settings beside the weights but never read
+    them back. An adapter that was trained on top of others brings these, too.
+    """
+    known = lookup(file, model, adapter)
+    folder = known.adapter[-1] if known.adapter else known.base
+    settings = Path(folder) / "encoder.json"
+    if known.options or not folder or not settings.is_file():
+        return known
+    saved = read_json(settings)
+    if saved["model"] and len(known.adapter) < 2 and known.base in ("", folder, saved["model"]):
+        from common.saving import stacked_adapters
+
+        known = Checkpoint(saved["model"], (*stacked_adapters(Path(folder), saved), folder))
+    templates = {role: template["pattern"] for role, template in saved["templates"].items()}
+    options = {"template": templates["text"], "query_template": templates.get("query")}
+    options |= {name: saved.get(name) for name in ("pooling", "pooled", "max_length", "max_text_length", "attention")}
+    return Checkpoint(known.base, known.adapter, {k: v for k, v in options.items() if v is not None})

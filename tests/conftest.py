@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import runpy
+import shutil
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +36,35 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not found at {folder}; set EMBED_DATA")
     return folder
+
+
+# ------------------------------ the papers' programs
+
+
+@dataclass
+class Done:
+    """How a program ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """`program("angle/eval.py", "--flag", ...)` runs the real script in this process, so that torch loads once.
+
+    Log lines are in `caplog`.
+    """
+
+    def call(path: str, *words: object) -> Done:
+        monkeypatch.setattr(sys, "argv", [str(REPO / path), *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(REPO / path), run_name="__main__")
+        printed = capsys.readouterr()
+        return Done(int(stopped.value.code or 0), printed.out, printed.err)
+
+    return call
 
 
 # ------------------------------ real weights
@@ -114,6 +147,22 @@ def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def bos_llama_folder(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`llama_folder`, with a tokenizer that puts <|begin|> before a text, as Llama's and Mistral's do."""
+    from tokenizers import processors
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama-bos"
+    shutil.copytree(llama_folder, folder)
+    fast = AutoTokenizer.from_pretrained(llama_folder, local_files_only=True)
+    fast._tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|begin|> $A", pair="<|begin|> $A <|begin|> $B:1", special_tokens=[("<|begin|>", fast.bos_token_id)]
+    )
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of 2 layers: WordPiece in lower case, [CLS] and [SEP] around a text."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -174,15 +223,15 @@ def lora_folders(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
-def make_encoder(llama_folder: Path, bert_folder: Path) -> Callable[..., Encoder]:
-    """`make_encoder("llama" or "bert" or a folder, backbone={...}, **options)`: a fresh Encoder, fp32, CPU.
+def make_encoder(llama_folder: Path, bos_llama_folder: Path, bert_folder: Path) -> Callable[..., Encoder]:
+    """`make_encoder("llama", "bos_llama", "bert" or a folder, backbone={...}, **options)`: a fresh Encoder, fp32, CPU.
 
     `backbone` goes to `load_backbone`, the other options to `Encoder`.
     """
     from common.backbone import load_backbone
     from common.encoder import Encoder
 
-    folders = {"llama": llama_folder, "bert": bert_folder}
+    folders = {"llama": llama_folder, "bos_llama": bos_llama_folder, "bert": bert_folder}
 
     def make(kind: str | Path = "llama", *, backbone: dict[str, Any] | None = None, **options: Any) -> Encoder:
         folder = folders[kind] if isinstance(kind, str) else kind

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import itertools
 import logging
 import runpy
 import shlex
@@ -23,6 +24,8 @@ import yaml
 
 from angle.eval import EvalConfig
 from angle.recipe import AngleConfig
+from bellm.eval import EvalConfig as BellmEvalConfig
+from bellm.recipe import BellmConfig
 from common.data import SHIPPED
 from common.reading import read_rows
 
@@ -74,6 +77,65 @@ for k, v in tok.items():
     tok[k] = v.cuda()
 vec = model(output_hidden_states=True, **tok).hidden_states[-1][:, -1].float().detach().cpu().numpy()
 print(vec)
+"""
+
+# 4AI/BeLLM@9da9269, README.md: training (two stages), evaluation, inference.
+BELLM_TRAIN = """
+BiLLM_START_INDEX=31 WANDB_MODE=disabled CUDA_VISIBLE_DEVICES=0,1,2,3 torchrun --nproc_per_node=4 --master_port=1234 \
+train.py --train_name_or_path SeanLee97/all_nli_angle_format_b \
+--save_dir ckpts/bellm-llama-7b-nli \
+--model_name NousResearch/Llama-2-7b-chat-hf \
+--prompt_template 'The representative word for sentence {text} is:"' \
+--pooling_strategy avg \
+--ibn_w 20.0 --cosine_w 0.0 --angle_w 1.0 --learning_rate 2e-4 --maxlen 60 \
+--apply_lora 1 --lora_r 64 --lora_alpha 128 --lora_dropout 0.1 \
+--is_llm 1 --apply_billm 1 --billm_model_class LlamaForCausalLM \
+--push_to_hub 0 \
+--logging_steps 5 --save_steps 50 --warmup_steps 80 --batch_size 256 --seed 42 --load_kbit 4 \
+--gradient_accumulation_steps 32 --epochs 3 --fp16 1
+"""
+BELLM_TRAIN_2 = """
+BiLLM_START_INDEX=31 WANDB_MODE=disabled CUDA_VISIBLE_DEVICES=0,1,2,3 torchrun --nproc_per_node=4 --master_port=1234 \
+train.py --train_name_or_path SeanLee97/all_nli_aug_angle_format_b \
+--pretrained_lora_path ckpts/bellm-llama-7b-nli \
+--save_dir ckpts/bellm-llama-7b-nli-2 \
+--model_name NousResearch/Llama-2-7b-hf \
+--ibn_w 1.0 --cosine_w 0.0 --angle_w 0.0 --learning_rate 2e-4 --maxlen 60 \
+--is_llm 1 --apply_lora 1 --lora_r 32 --lora_alpha 32 --lora_dropout 0.1 \
+--push_to_hub 0 \
+--save_steps 200 --batch_size 256 --seed 42 --load_kbit 4 --gradient_accumulation_steps 32 --epochs 3 --fp16 1
+"""
+BELLM_HUB = "--push_to_hub 1 --hub_model_id {YOUR_MODEL_ID} --hub_private_repo 1"
+BELLM_EVAL = """
+BiLLM_START_INDEX=31 CUDA_VISIBLE_DEVICES=0 python eval_sts.py \
+--model_name_or_path NousResearch/Llama-2-7b-hf \
+--lora_name_or_path SeanLee97/bellm-llama-7b-nli \
+--apply_bfloat16 0
+"""
+BELLM_PACKAGE = """
+import os
+# set environment variable for BiLLM_START_INDEX before importing the model
+os.environ['BiLLM_START_INDEX'] = '31'
+os.environ['CUDA_VISIBLE_DEVICES'] = '0'
+
+from scipy import spatial
+
+from model import AnglE
+
+
+# 1. load model
+model = AnglE.from_pretrained('NousResearch/Llama-2-7b-hf', pretrained_lora_path='SeanLee97/bellm-llama-7b-nli').cuda()
+
+# 2. set prompt
+model.set_prompt(prompt='The representative word for sentence {text} is:"')
+
+# 3. encode
+docs = ['I like apples', 'I like fruit', 'i am hiking.']
+vecs = model.encode([{'text': doc} for doc in docs])
+
+print('cos sim (0, 1):', 1 - spatial.distance.cosine(vecs[0], vecs[1]))
+print('cos sim (0, 2)', 1 - spatial.distance.cosine(vecs[0], vecs[2]))
+print('cos sim (1, 2):', 1 - spatial.distance.cosine(vecs[1], vecs[2]))
 """
 
 
@@ -228,3 +290,87 @@ def test_angle_python_blocks_give_the_same_vectors(llama_folder, lora_folders):
     bare = AnglE.from_pretrained(str(llama_folder), torch_dtype="float32", device="cpu")
     bare.set_prompt()
     assert np.abs(bare.encode({"text": "hello world!"}) - plain).max() > 1e-2  # the adapter counts
+
+
+# ------------------------------------------------------------------------------------------------- BeLLM
+
+BELLM_PROMPT = 'The representative word for sentence {text} is:"'
+
+
+def environment_of(command: str) -> dict[str, str]:
+    """The variables that stand before a command."""
+    words = shlex.split(command)
+    return dict(w.split("=", 1) for w in itertools.takewhile(lambda w: "=" in w, words))
+
+
+def test_bellm_training_commands(monkeypatch):
+    assert environment_of(BELLM_TRAIN)["BiLLM_START_INDEX"] == "31"
+    monkeypatch.setenv("BiLLM_START_INDEX", "31")
+    first = recipe(run_script("bellm/train.py", [*words_of(BELLM_TRAIN), "--dry_run"]), BellmConfig)
+    assert first.bidirectional_from == 31
+    assert (first.prompt, first.max_length, first.pooling_strategy) == (BELLM_PROMPT, 60, "avg")
+    assert (first.ibn_w, first.cosine_w, first.angle_w) == (20, 0, 1)
+    assert (first.lora_r, first.lora_alpha, first.lora_dropout, first.load_kbit) == (64, 128, 0.1, 4)
+    assert (first.batch_size, first.gradient_accumulation_steps, first.epochs, first.warmup_steps) == (256, 32, 3, 80)
+    assert (first.is_llm, first.apply_billm, first.billm_model_class) == (True, True, "LlamaForCausalLM")
+    second = recipe(run_script("bellm/train.py", [*words_of(BELLM_TRAIN_2), "--dry_run"]), BellmConfig)
+    assert second.pretrained_lora_path == "ckpts/bellm-llama-7b-nli"
+    assert (second.ibn_w, second.cosine_w, second.angle_w, second.prompt) == (1, 0, 0, BELLM_PROMPT)
+    hub = recipe(
+        run_script("bellm/train.py", [*words_of(BELLM_TRAIN), *shlex.split(BELLM_HUB), "--dry_run"]), BellmConfig
+    )
+    assert (hub.push_to_hub, hub.hub_model_id, hub.hub_private_repo) == (True, "{YOUR_MODEL_ID}", True)
+
+
+def test_bellm_training_commands_train(llama_folder, tmp_path, monkeypatch):
+    """Both stages as typed, smaller and in fp32: the second goes on from the first's adapter, with its layer."""
+    monkeypatch.setenv("BiLLM_START_INDEX", "2")  # the last of three layers
+    monkeypatch.chdir(tmp_path)
+    smaller = ["--train_name_or_path", "shipped:triplets", "--limit", "8", "--batch_size", "4", "--load_kbit", "32"]
+    smaller += ["--gradient_accumulation_steps", "1", "--epochs", "1", "--fp16", "0", "--bf16", "0", "--device", "cpu"]
+    smaller += ["--model_name", str(llama_folder)]
+    for command in (BELLM_TRAIN, BELLM_TRAIN_2):
+        run_script("bellm/train.py", [*words_of(command), *smaller])
+    from common.encoder import Encoder
+
+    for name in ("bellm-llama-7b-nli", "bellm-llama-7b-nli-2"):
+        encoder = Encoder.from_pretrained(tmp_path / "ckpts" / name)
+        assert encoder.info.attention == "{'bidirectional_from': 2}"
+        assert encoder.info.template == BELLM_PROMPT
+
+
+def test_bellm_evaluation_command(llama_folder, lora_folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("BiLLM_START_INDEX", "31")
+    words = words_of(BELLM_EVAL)
+    config = recipe(run_script("bellm/eval.py", [*words, "--dry_run"]), BellmEvalConfig)
+    assert config.model_name_or_path == "NousResearch/Llama-2-7b-hf"
+    assert config.lora_name_or_path == ["SeanLee97/bellm-llama-7b-nli"]
+    assert (config.dtype, config.prompt, config.pooling_strategy) == ("float16", BELLM_PROMPT, "last")
+    assert (config.suite, config.text_edits) == ("sts", "end-marks")
+    monkeypatch.setenv("BiLLM_START_INDEX", "2")
+    words = [w.replace("NousResearch/Llama-2-7b-hf", str(llama_folder)) for w in words]
+    words = [w.replace("SeanLee97/bellm-llama-7b-nli", str(lora_folders["headed"])) for w in words]
+    more = ["--suite", "sts-shipped", "--limit", "20", "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert "Avg." in run_script("bellm/eval.py", [*words, *more])
+
+
+def test_bellm_python_block(llama_folder, lora_folders, monkeypatch):
+    monkeypatch.setenv("BiLLM_START_INDEX", "0")  # the block sets its own, after our import
+    changes = {
+        "from model import AnglE": "from bellm import BeLLM as AnglE",
+        "'31'": "'2'",
+        "NousResearch/Llama-2-7b-hf": str(llama_folder),
+        "SeanLee97/bellm-llama-7b-nli": str(lora_folders["headed"]),
+    }
+    ours = run_block(BELLM_PACKAGE, changes)
+    assert ours["vecs"].shape == (3, 32)
+    assert ours["vecs"].dtype == np.float32
+    assert ours["printed"].count("cos sim") == 3
+    assert ours["docs"] == ["I like apples", "I like fruit", "i am hiking."]  # left as they were
+    from common.registry import load
+
+    encoder = load("bellm", str(llama_folder), adapter=str(lora_folders["headed"]), bidirectional_from=2)
+    assert encoder.info.template == BELLM_PROMPT
+    np.testing.assert_array_equal(encoder.encode(ours["docs"]), ours["vecs"])
+    other = load("bellm", str(llama_folder), adapter=str(lora_folders["headed"]), bidirectional_from=0)
+    assert np.abs(other.encode(ours["docs"]) - ours["vecs"]).max() > 1e-3

@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from angle.compat import COMPAT
-from angle.encoder import Prompts, check_is_llm, load, lookup_model, prompt_text
-from angle.objective import INT_LABELS
+from angle.encoder import CHECKPOINTS, load
+from angle.prompts import Prompts, prompt_text
 from common import pooling
+from common.angle_objective import INT_LABELS
+from common.checkpoints import known_model
 from common.errors import InputError
+from common.model_flags import check_is_llm
 
 REPO = Path(__file__).resolve().parents[2]
 TEXTS = ["A man is playing the flute.", "Two dogs run through a field of tall grass."]
@@ -62,14 +65,14 @@ def test_prompts_are_the_released_ones():
     ],
 )
 def test_a_released_adapter_brings_base_and_settings(model, adapter):
-    known = lookup_model(model, adapter)
+    known = known_model(CHECKPOINTS, model, adapter)
     assert known.base == "NousResearch/Llama-2-7b-hf"
     assert known.adapter == ("SeanLee97/angle-llama-7b-nli-v2",)
     assert known.options == {"template": Prompts.A, "pooling": "last"}
 
 
 def test_uae_has_a_prompt_for_queries_alone():
-    options = lookup_model("WhereIsAI/UAE-Large-V1", None).options
+    options = known_model(CHECKPOINTS, "WhereIsAI/UAE-Large-V1", None).options
     assert (options["template"], options["query_template"]) == ("{text}", Prompts.C)
 
 

@@ -7,8 +7,8 @@ import json
 import pytest
 import yaml
 
-from angle.encoder import Prompts
 from angle.eval import EvalConfig
+from angle.prompts import Prompts
 from common.errors import InputError
 
 

@@ -14,9 +14,9 @@ from training_fixtures import save_tiny, sentences
 from angle import fit as angle_fit
 from angle.encoder import load
 from angle.fit import fit, objective_of
-from angle.objective import AngleObjective
 from angle.recipe import AngleConfig
 from common import registry
+from common.angle_objective import AngleObjective
 from common.data import RowList
 from common.recipe import TrainConfig
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from angle.encoder import lookup_model
+from angle.encoder import CHECKPOINTS
 from angle.eval import OPTIONS as EVAL
 from angle.eval import EvalConfig
 from angle.recipe import AngleConfig
 from angle.train import OPTIONS as TRAIN
 from benchmarks import published
 from common import cli
+from common.checkpoints import known_model
 
 REPO = Path(__file__).resolve().parents[2]
 ROWS = [row for row in published.load("angle-sts").rows if row.is_target]
@@ -50,7 +51,7 @@ def test_every_own_row_has_its_command(row, tmp_path):
     assert config.limit == 5
     assert config.suite == "sts"
     config.resolve()
-    known = lookup_model(config.model_name_or_path, list(config.lora_name_or_path))
+    known = known_model(CHECKPOINTS, config.model_name_or_path, list(config.lora_name_or_path))
     assert known.options, "a released model, with its settings"
     assert config.prompt == known.options["template"]
     assert config.text_edits == ("none" if config.prompt == "{text}" else "one-word-prompt")

@@ -13,8 +13,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 
 from common.attention import Mode, check_attention, set_attention
 
-pytestmark = pytest.mark.shared
-
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 BELLM_LAST, BELLM_INNER, LLM2VEC = 5e-5, 1e-4, 2e-5
 LAYERS = {"llama": 4, "mistral": 3}
 
@@ -45,8 +44,8 @@ def states(model: Any, ids: Tensor, mask: Tensor, layout: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("family", "start"), [(family, start) for family, n in LAYERS.items() for start in range(-1, n + 1)]
 )
-def test_bellm_from_every_layer(shared: Path, family: str, start: int, how: str) -> None:
-    folder = shared / "golden" / "bellm"
+def test_bellm_from_every_layer(family: str, start: int, how: str) -> None:
+    folder = GOLDEN / "bellm"
     golden = arrays(folder)
     model = load(folder, family, how)
     set_attention(model, mode_of(start))
@@ -74,9 +73,31 @@ def test_bellm_from_every_layer(shared: Path, family: str, start: int, how: str)
         torch.testing.assert_close(alone, last[row, :length], atol=BELLM_LAST, rtol=0)
 
 
-def test_bellm_logits(shared: Path) -> None:
-    golden = arrays(shared / "golden" / "bellm")
-    model = load(shared / "golden" / "bellm", "llama", "sdpa", AutoModelForCausalLM)
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(
+    ("family", "start"), [(family, start) for family, n in LAYERS.items() for start in range(-1, n + 1)]
+)
+def test_bellm_as_released_attends_to_padding(family: str, start: int, side: str) -> None:
+    """`bellm:unmask-padding`: bidirectional layers see padding keys, and a vector depends on its batch."""
+    golden = arrays(GOLDEN / "bellm")
+    model = load(GOLDEN / "bellm", family, "eager")
+    set_attention(model, mode_of(start), attend_padding=True)
+    ids, mask = golden[f"{side}/input_ids"], golden[f"{side}/attention_mask"]
+    with torch.no_grad():
+        got = model(input_ids=ids, attention_mask=mask)[0]
+    key = f"{family}/start{start}/{side}"
+    original = golden.get(f"{key}/last_hidden_original")
+    if original is None:
+        original = golden[f"{key}/hidden_original"][-1]
+    real = mask.bool()
+    torch.testing.assert_close(got[real], original[real], atol=BELLM_LAST, rtol=0)
+    set_attention(model, mode_of(start))
+    check_attention(model)
+
+
+def test_bellm_logits() -> None:
+    golden = arrays(GOLDEN / "bellm")
+    model = load(GOLDEN / "bellm", "llama", "sdpa", AutoModelForCausalLM)
     set_attention(model, {"bidirectional_from": 3})
     ids, mask = golden["right/input_ids"], golden["right/attention_mask"]
     with torch.no_grad():
@@ -88,8 +109,8 @@ def test_bellm_logits(shared: Path) -> None:
 @pytest.mark.parametrize("how", ["eager", "sdpa"])
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma", "qwen2"])
-def test_llm2vec_bidirectional(shared: Path, family: str, side: str, how: str) -> None:
-    folder = shared / "golden" / "llm2vec"
+def test_llm2vec_bidirectional(family: str, side: str, how: str) -> None:
+    folder = GOLDEN / "llm2vec"
     golden = arrays(folder)
     model = load(folder, family, how)
     ids, mask = golden[f"{side}/input_ids"], golden[f"{side}/attention_mask"]
@@ -116,9 +137,9 @@ def test_llm2vec_bidirectional(shared: Path, family: str, side: str, how: str) -
 
 
 @pytest.mark.parametrize("how", ["eager", "sdpa"])
-def test_llm2vec_sliding_window(shared: Path, how: str) -> None:
+def test_llm2vec_sliding_window(how: str) -> None:
     """The original drops the window. Kept, it is transformers' |i - j| <= W; the recorded variant has < W."""
-    folder = shared / "golden" / "llm2vec"
+    folder = GOLDEN / "llm2vec"
     golden = arrays(folder)
     window = int(golden["mistral_sw/sliding_window"])
     ids, mask = golden["left/input_ids"], golden["left/attention_mask"]

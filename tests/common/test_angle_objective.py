@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from angle.objective import INT_LABELS, AngleObjective
+from common.angle_objective import INT_LABELS, AngleObjective
 from common.errors import InputError
 from common.losses import angle_loss, contrastive_loss, cosent_loss, in_batch_negatives_loss
 
