@@ -61,3 +61,11 @@ def pad(
     if device is not None and device.type != "cpu":
         return ids.to(device, non_blocking=True), mask.to(device, non_blocking=True)
     return ids, mask
+
+
+def span_mask(spans: Sequence[tuple[int, int]], width: int, *, device: torch.device | None = None) -> Tensor:
+    """A mask (B, width), 1 from the first to before the second position of each span, of rows padded on the right."""
+    starts, ends = torch.tensor(list(spans), dtype=torch.long).reshape(-1, 2, 1).unbind(1)
+    positions = torch.arange(width)
+    mask = ((starts <= positions) & (positions < ends)).long()
+    return mask.to(device, non_blocking=True) if device is not None and device.type != "cpu" else mask

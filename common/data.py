@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import random
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from common.batching import pad
+from common.batching import pad, span_mask
 from common.encoder import Encoder, Role
 from common.errors import InputError
 from common.model_names import hub_reachable
 from common.reading import read_rows
+
+logger = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).with_name("shipped")
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
@@ -36,6 +40,10 @@ FORMATS = {
     "B": ("query", "positive"),
     "C": ("query", "positive", "negative"),
 }
+# What a row may say besides its texts: the instruction of the query (or text1), that of the other texts, and the
+# data set it is from (`common.task_batches`).
+SAID_OF_ROWS = ("instruction", "document_instruction", "dataset")
+INSTRUCTED = ("query", "text1")
 # Released NLI files carry words; AnglE drops the neutral pairs.
 NLI_LABELS = {"entailment": 1.0, "contradiction": 0.0, "neutral": None}
 # Their numbers in the hub's SNLI and MultiNLI; -1 is a pair without a gold label.
@@ -123,20 +131,29 @@ def _checked(
         row = canonical_row(raw, f"{source}:{number}", rename)
         if row is None:
             continue
+        columns = columns_of(row)
         if expected is None:
-            expected = tuple(row)
-        elif tuple(row) != expected:
-            raise InputError(f"{source}:{number}: columns {', '.join(row)}, but rows before have {', '.join(expected)}")
+            expected = columns
+        elif columns != expected:
+            raise InputError(
+                f"{source}:{number}: columns {', '.join(columns)}, but rows before have {', '.join(expected)}"
+            )
         yield row
         kept += 1
         if limit is not None and kept >= limit:
             return
 
 
+def columns_of(row: Row) -> tuple[str, ...]:
+    """The canonical columns of a row: its texts and its label, not what is said of it."""
+    return tuple(name for name in row if name not in SAID_OF_ROWS)
+
+
 def canonical_row(raw: Mapping[str, Any], place: str, rename: Mapping[str, str] | None = None) -> Row | None:
     """A row with the canonical columns of one format; None for a neutral NLI pair, which is dropped.
 
     Formats are known by their columns, never by their letter (released letters B and C changed places).
+    `SAID_OF_ROWS` go along where the row has them; other columns are left out.
 
     Raises:
         InputError: naming the place and the column.
@@ -157,7 +174,9 @@ def canonical_row(raw: Mapping[str, Any], place: str, rename: Mapping[str, str] 
     for columns in (FORMATS["C"], FORMATS["B"], FORMATS["A"]):
         if all(c in found for c in columns):
             result = {c: _value(c, found[c], place) for c in columns}
-            return None if result.get("label", 0.0) is None else result
+            if result.get("label", 0.0) is None:
+                return None
+            return result | {name: _said(name, row[name], place) for name in SAID_OF_ROWS if row.get(name) is not None}
     shape = "; ".join(", ".join(c) for c in FORMATS.values())
     raise InputError(f"{place}: columns {', '.join(map(str, raw))} are of no known format ({shape}); "
                      "use --column_rename_mapping old:new")  # fmt: skip
@@ -175,6 +194,12 @@ def _value(column: str, value: Any, place: str) -> Any:
         if not text.strip():
             raise InputError(f"{place}: column {column!r} is empty")
     return value
+
+
+def _said(name: str, value: Any, place: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{place}: column {name!r} should be text, is {type(value).__name__}")
+    return sys.intern(value)  # thousands of rows say the same
 
 
 def _label(value: Any, place: str) -> float | None:
@@ -205,7 +230,13 @@ class RowList(Dataset):
     @property
     def columns(self) -> tuple[str, ...]:
         """The canonical columns."""
-        return tuple(self.rows[0])
+        return columns_of(self.rows[0])
+
+    @property
+    def sets(self) -> list[str] | None:
+        """The data set of each row ("" where it is not said); None where no row says one."""
+        names = [row.get("dataset", "") for row in self.rows]
+        return names if any(names) else None
 
 
 class RowStream(IterableDataset):
@@ -220,20 +251,23 @@ class RowStream(IterableDataset):
     @property
     def columns(self) -> tuple[str, ...]:
         """The canonical columns, from the first row."""
-        return tuple(next(iter(self))[1])
+        return columns_of(next(iter(self))[1])
 
 
 class Collator:
     """Rows -> one padded batch of all their texts.
 
     The texts of all columns go through the model together, as one batch (C*B, T): column after column, each
-    in row order.
+    in row order. A row's own instruction goes before that of its column; where the template has no place for
+    one it is left out, with one warning.
 
     Args:
         encoder: whose templates and tokenizer are used.
         roles: column -> which template ("text", "query", "document"); others are "text".
         instructions: column -> instruction, where its template has a place for one.
         seed: decides which text is drawn where a field is a list.
+        pad_side: "left" is for quirks that look at padding; such batches have no lengths, so the trunk runs
+            them whole.
     """
 
     def __init__(
@@ -242,36 +276,64 @@ class Collator:
         roles: Mapping[str, Role] | None = None,
         instructions: Mapping[str, str] | None = None,
         seed: int = 0,
+        pad_side: Literal["right", "left"] = "right",
     ) -> None:
         self.encoder = encoder
         self.roles = dict(roles or {})
         self.instructions = dict(instructions or {})
         self.seed = seed
+        self.pad_side = pad_side
+        self._warned = False
 
     def __call__(self, items: Sequence[tuple[int, Row]]) -> dict[str, Any]:
         """A batch.
 
         Returns:
-            input_ids, attention_mask: (C*B, T); text_ids: (C*B,) int64, equal for equal token ids;
-            columns: names, in order; lengths: tokens per text; labels: (B,) float32 where the rows have labels.
+            input_ids, attention_mask: (C*B, T); pool_mask: (C*B, T), 1 = pooled, where the encoder leaves real
+            tokens out; text_ids: (C*B,) int64, equal for equal token ids (for equal texts, where rows have
+            instructions); columns: names, in order; lengths: tokens per text; labels: (B,) float32 where the
+            rows have labels.
         """
         rows = [self._drawn(number, row) for number, row in items]
-        columns = [c for c in rows[0] if c != "label"]
+        columns = [c for c in columns_of(rows[0]) if c != "label"]
         ids: list[list[int]] = []
+        spans: list[tuple[int, int]] | None = []
         for column in columns:
-            texts = [row[column] for row in rows]
-            ids += self.encoder.tokenize(texts, self.roles.get(column, "text"), self.instructions.get(column))
-        input_ids, attention_mask = pad(ids, self.encoder.backbone.tokenizer.pad_token_id or 0)
+            role = self.roles.get(column, "text")
+            given = self._instructions(column, role, rows)
+            tokens = self.encoder.tokens([row[column] for row in rows], role, given)
+            ids += tokens.ids
+            spans = None if spans is None or tokens.pooled is None else spans + tokens.pooled
+        tokenizer = self.encoder.backbone.tokenizer
+        input_ids, attention_mask = pad(ids, tokenizer.pad_token_id or 0, side=self.pad_side)
+        instructed = any("instruction" in row or "document_instruction" in row for row in rows)
+        texts = [row[column] for column in columns for row in rows]
+        same = texts if instructed else [",".join(map(str, s)) for s in ids]
         batch: dict[str, Any] = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
-            "text_ids": torch.tensor([_stable_hash(s) for s in ids], dtype=torch.int64),
+            "text_ids": torch.tensor([_stable_hash(s) for s in same], dtype=torch.int64),
             "columns": columns,
-            "lengths": [len(s) for s in ids],
+            "lengths": [len(s) for s in ids] if self.pad_side == "right" else None,
         }
+        if spans is not None:
+            width = input_ids.shape[1]
+            shifts = [0 if self.pad_side == "right" else width - len(s) for s in ids]
+            batch["pool_mask"] = span_mask([(b + by, e + by) for (b, e), by in zip(spans, shifts)], width)
         if "label" in rows[0]:
             batch["labels"] = torch.tensor([row["label"] for row in rows], dtype=torch.float32)
         return batch
+
+    def _instructions(self, column: str, role: Role, rows: Sequence[Row]) -> list[str | None]:
+        key = "instruction" if column in INSTRUCTED else "document_instruction"
+        given = [row.get(key, self.instructions.get(column)) for row in rows]
+        if any(key in row for row in rows) and not self.encoder.template_for(role).takes_instruction:
+            if not self._warned:
+                self._warned = True
+                pattern = self.encoder.template_for(role).pattern
+                logger.warning("the rows have instructions, but template %r has no place for one", pattern)
+            return [self.instructions.get(column)] * len(rows)
+        return given
 
     def _drawn(self, number: int, row: Row) -> Row:
         if not any(isinstance(v, list) for v in row.values()):
@@ -281,10 +343,9 @@ class Collator:
         return {k: draw.choice(v) if isinstance(v, list) else v for k, v in row.items()}
 
 
-def _stable_hash(ids: Sequence[int]) -> int:
-    """A 63-bit hash of token ids that is the same in every process."""
-    data = ",".join(map(str, ids)).encode()
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") >> 1
+def _stable_hash(text: str) -> int:
+    """A 63-bit hash that is the same in every process."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def split_columns(vectors: Tensor, columns: Sequence[str]) -> dict[str, Tensor]:

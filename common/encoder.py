@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from common.backbone import Backbone
-from common.batching import distinct, plan
+from common.batching import distinct
+from common.embedder import Embedder
+from common.encoder_info import EncoderInfo, Usage
 from common.errors import InputError
 from common.forward import run_batches
-from common.io import sha256_of
-from common.pooling import canonical_strategy, pool
 from common.prompts import Template, check_texts
-from common.tokenization import tokenize
+from common.tokenization import Pooled, Tokenized, check_pooled, tokenize
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -27,97 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Role = Literal["text", "query", "document"]
-
-# Padded tokens per group when a training batch is split by length: enough to keep the matrix units busy.
-SPLIT_TOKENS = {"cpu": 1024, "cuda": 16384}
-
-
-@dataclasses.dataclass(frozen=True)
-class EncoderInfo:
-    """Everything that decides what an encoder's vectors are; written into every result."""
-
-    method: str
-    model: str
-    title: str
-    revision: str | None
-    adapter: tuple[str, ...]
-    template: str
-    query_template: str | None
-    document_template: str | None
-    pooling: str
-    attention: str
-    max_length: int
-    normalize: bool
-    dtype: str
-    quantize: str | None
-    compat: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data, with the fingerprint."""
-        return {**dataclasses.asdict(self), "fingerprint": self.fingerprint}
-
-    @property
-    def fingerprint(self) -> str:
-        """A short hash over all fields."""
-        return sha256_of(dataclasses.asdict(self))[:16]
-
-
-@dataclasses.dataclass
-class Usage:
-    """What an encoder has done so far: texts asked for, sequences and tokens run, texts shortened."""
-
-    texts: int = 0
-    sequences: int = 0
-    tokens: int = 0
-    padded_tokens: int = 0
-    truncated: int = 0
-
-
-class Embedder(nn.Module):
-    """Trunk and pooling: token ids (B, T) and mask (B, T) -> vectors (B, D) in fp32. This is what is trained."""
-
-    def __init__(self, trunk: nn.Module, pooling: str, compat: frozenset[str] = frozenset()) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.pooling = pooling if pooling == "pooler" else canonical_strategy(pooling)
-        self.compat = compat
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        pool_mask: Tensor | None = None,
-        lengths: list[int] | None = None,
-    ) -> Tensor:
-        """Vectors (B, D), fp32. Rows may be padded on either side.
-
-        With `lengths` (real tokens per row, rows padded on the right) rows of like length go through the trunk
-        together, in one graph, so that a batch of mixed lengths costs no work on padding.
-        """
-        if lengths is not None:
-            groups = plan(lengths, SPLIT_TOKENS.get(input_ids.device.type, SPLIT_TOKENS["cuda"]))
-            if len(groups) > 1:
-                return self._grouped(groups, lengths, input_ids, attention_mask, pool_mask)
-        # Without padding the mask says nothing, and attention is faster without one. (Looking costs a
-        # synchronisation on an accelerator.)
-        padded = attention_mask.device.type != "cpu" or bool((attention_mask == 0).any())
-        output = self.trunk(input_ids=input_ids, attention_mask=attention_mask if padded else None)
-        if self.pooling == "pooler":
-            return output.pooler_output.float()
-        return pool(
-            output.last_hidden_state, attention_mask, self.pooling, pool_mask=pool_mask, compat=self.compat
-        ).float()
-
-    def _grouped(
-        self, groups: list[list[int]], lengths: list[int], ids: Tensor, mask: Tensor, pool_mask: Tensor | None
-    ) -> Tensor:
-        parts = []
-        for rows in groups:
-            width = max(lengths[i] for i in rows)
-            pooled = None if pool_mask is None else pool_mask[rows, :width]
-            parts.append(self.forward(ids[rows, :width], mask[rows, :width], pooled))
-        back = torch.tensor([i for rows in groups for i in rows], device=ids.device).argsort()
-        return torch.cat(parts)[back]
 
 
 class Encoder:
@@ -129,7 +38,11 @@ class Encoder:
         template: how a text is put to the model.
         query_template, document_template: the two sides of retrieval, where they differ from `template`.
         pooling: a strategy of `common.pooling`, or "pooler" (BERT's own pooler output).
+        pooled: the part of the filled template whose tokens are pooled: "all" (special tokens included), "text",
+            "text_and_suffix", or "mask" (the mask tokens at its end). An empty text leaves the template's suffix, or
+            all tokens.
         max_length: tokens per sequence, template and special tokens included.
+        max_text_length: tokens of the text alone, at most; None: only `max_length` counts.
         normalize: L2-normalise always (part of the model), not only on demand.
         compat: names of released quirks to copy (see docs/architecture.md).
     """
@@ -143,7 +56,9 @@ class Encoder:
         query_template: Template | None = None,
         document_template: Template | None = None,
         pooling: str = "mean",
+        pooled: Pooled = "all",
         max_length: int = 512,
+        max_text_length: int | None = None,
         normalize: bool = False,
         compat: frozenset[str] = frozenset(),
     ) -> None:
@@ -155,6 +70,8 @@ class Encoder:
         if document_template:
             self.templates["document"] = document_template
         self.max_length = min(max_length, getattr(backbone.config, "max_position_embeddings", None) or max_length)
+        self.max_text_length = max_text_length
+        self.pooled = check_pooled(pooled)
         self.normalize = normalize
         self.compat = compat
         self.embedder = Embedder(backbone.model, pooling, compat)
@@ -186,6 +103,8 @@ class Encoder:
             dtype=str(backbone.dtype).removeprefix("torch."),
             quantize=backbone.quantize,
             compat=tuple(sorted(self.compat)),
+            pooled=self.pooled,
+            max_text_length=self.max_text_length,
         )
 
     @property
@@ -225,7 +144,7 @@ class Encoder:
         self,
         texts: str | Sequence[str],
         *,
-        instruction: str | None = None,
+        instruction: str | Sequence[str | None] | None = None,
         batch_size: int | None = None,
         max_batch_tokens: int | None = None,
         normalize_embeddings: bool = False,
@@ -240,7 +159,7 @@ class Encoder:
 
         Args:
             texts: one text or many.
-            instruction: for templates with a place for one.
+            instruction: for templates with a place for one; one for all texts, or one (or None) per text.
             batch_size: sequences per batch, at most; None: only the token budget limits it.
             max_batch_tokens: padded tokens per batch; None picks by device.
             normalize_embeddings: L2-normalise.
@@ -287,40 +206,57 @@ class Encoder:
         return self.templates.get(role, self.templates["text"])
 
     def tokenize(self, texts: Sequence[str], role: Role = "text", instruction: str | None = None) -> list[list[int]]:
-        """Token ids per text, templates filled, overlong texts shortened (counted, and said once)."""
+        """Token ids per text; see `tokens`."""
+        return self.tokens(texts, role, instruction).ids
+
+    def tokens(
+        self, texts: Sequence[str], role: Role = "text", instruction: str | Sequence[str | None] | None = None
+    ) -> Tokenized:
+        """Token ids per text and which of them are pooled.
+
+        Templates are filled, overlong texts shortened (counted, and said once). `instruction`: as in `encode`.
+        """
         template = self.template_for(role)
-        rendered = [template.render(text, instruction=instruction) for text in texts]
-        cut_tail = "angle:tail-truncation" in self.compat
-        tokens = tokenize(self.backbone.tokenizer, rendered, self.max_length, cut_tail=cut_tail)
+        rendered = [template.render(t, instruction=i) for t, i in zip(texts, _per_text(instruction, len(texts)))]
+        tokens = tokenize(
+            self.backbone.tokenizer,
+            rendered,
+            self.max_length,
+            pooled=self.pooled,
+            max_text_length=self.max_text_length,
+            compat=self.compat,
+        )
         self.usage.truncated += tokens.truncated
         if tokens.truncated and not self._warned_truncation:
             self._warned_truncation = True
-            logger.warning(
-                "%d of %d texts were shortened to max_length %d (said once)",
-                tokens.truncated,
-                len(texts),
-                self.max_length,
-            )
-        return tokens.ids
+            limit = f"max_length {self.max_length}"
+            if self.max_text_length is not None:
+                limit += f", the text to {self.max_text_length}"
+            logger.warning("%d of %d texts were shortened to %s (said once)", tokens.truncated, len(texts), limit)
+        return tokens
 
     def _encode(
         self,
         texts: list[str],
         role: Role,
-        instruction: str | None,
+        instruction: str | Sequence[str | None] | None,
         batch_size: int | None,
         max_batch_tokens: int | None,
         show_progress_bar: bool | None,
         devices: Sequence[str] | None,
     ) -> Tensor:
+        instructions = _per_text(instruction, len(texts))
         if not texts:
             return torch.zeros((0, self.dim))
-        unique_texts, index = distinct(texts)
-        ids = self.tokenize(unique_texts, role, instruction)
-        sequences, sequence_index = distinct([tuple(s) for s in ids])
+        unique, index = distinct(list(zip(texts, instructions)))
+        tokens = self.tokens([text for text, _ in unique], role, [i for _, i in unique])
+        # The same ids with another part pooled are another sequence.
+        spans: Any = tokens.pooled or repeat(None)
+        sequences, sequence_index = distinct([(tuple(ids), span) for ids, span in zip(tokens.ids, spans)])
         vectors, padded = run_batches(
             self.embedder,
-            sequences,
+            [ids for ids, _ in sequences],
+            pooled=None if tokens.pooled is None else [span for _, span in sequences],
             pad_id=self.backbone.tokenizer.pad_token_id or 0,
             max_rows=batch_size,
             max_tokens=max_batch_tokens,
@@ -329,7 +265,7 @@ class Encoder:
         )
         self.usage.texts += len(texts)
         self.usage.sequences += len(sequences)
-        self.usage.tokens += sum(map(len, sequences))
+        self.usage.tokens += sum(len(ids) for ids, _ in sequences)
         self.usage.padded_tokens += padded
         where = torch.tensor(sequence_index)[torch.tensor(index)]
         vectors = vectors[where]
@@ -382,6 +318,15 @@ class Encoder:
         from common.saving import to_sentence_transformer
 
         return to_sentence_transformer(self)
+
+
+def _per_text(instruction: str | Sequence[str | None] | None, count: int) -> list[str | None]:
+    """An instruction, or None, for each of `count` texts."""
+    if instruction is None or isinstance(instruction, str):
+        return [instruction] * count
+    if len(instruction) != count:
+        raise InputError(f"instruction: {len(instruction)} for {count} texts; give one str, or one per text")
+    return list(instruction)
 
 
 def _as_tensor(x: Any) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from common.batching import pad, plan
+from common.batching import pad, plan, span_mask
 from common.cpu_linear import fast_linears
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ def run_batches(
     sequences: Sequence[Sequence[int]],
     *,
     pad_id: int,
+    pooled: Sequence[tuple[int, int]] | None = None,
     max_rows: int | None = None,
     max_tokens: int | None = None,
     show_progress: bool | None = None,
@@ -44,6 +45,7 @@ def run_batches(
 ) -> tuple[Tensor, int]:
     """Vectors (n, D), fp32 on the CPU, in the order of `sequences`, and the number of padded tokens run.
 
+    `pooled`: per sequence the span of tokens to pool (`common.tokenization.Tokenized`); None: all.
     On out-of-memory the token budget is halved, for this batch and all later ones, and the work goes on.
     """
     home = next(embedder.parameters()).device
@@ -55,7 +57,7 @@ def run_batches(
     embedder.eval()
     try:
         with tqdm(total=len(sequences), desc="encode", unit="text", disable=hidden, leave=False) as bar:
-            run = _Run(sequences, pad_id, budget, bar)
+            run = _Run(sequences, pooled, pad_id, budget, bar)
             workers = _replicas(embedder, devices, home)
             if len(workers) == 1:
                 for batch in batches:
@@ -84,8 +86,16 @@ def run_batches(
 class _Run:
     """The state that batches share: the output, the current token budget, the progress bar."""
 
-    def __init__(self, sequences: Sequence[Sequence[int]], pad_id: int, budget: int, bar: tqdm) -> None:
+    def __init__(
+        self,
+        sequences: Sequence[Sequence[int]],
+        pooled: Sequence[tuple[int, int]] | None,
+        pad_id: int,
+        budget: int,
+        bar: tqdm,
+    ) -> None:
         self.sequences = sequences
+        self.pooled = pooled
         self.pad_id = pad_id
         self.budget = budget
         self.bar = bar
@@ -103,9 +113,12 @@ class _Run:
                 pending += _halves(rows)
                 continue
             ids, mask = pad([self.sequences[i] for i in rows], self.pad_id, device=device)
+            inputs = [ids, mask]
+            if self.pooled is not None:
+                inputs.append(span_mask([self.pooled[i] for i in rows], ids.shape[1], device=device))
             try:
                 with torch.inference_mode(), fast_linears(embedder):
-                    vectors = embedder(ids, mask).to("cpu", torch.float32)
+                    vectors = embedder(*inputs).to("cpu", torch.float32)
             except RuntimeError as error:
                 if not _is_out_of_memory(error) or len(rows) == 1:
                     raise

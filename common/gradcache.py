@@ -43,6 +43,7 @@ def backward_in_chunks(
     input_ids: Tensor,
     attention_mask: Tensor,
     lengths: Sequence[int],
+    pool_mask: Tensor | None = None,
     *,
     loss_of: Callable[[Tensor], Tensor],
     chunk_tokens: int,
@@ -53,9 +54,10 @@ def backward_in_chunks(
     """Accumulate into the parameters the gradients of `loss_scale * loss_of(model(batch))`.
 
     Args:
-        model: (ids, mask) -> vectors (R, D); may be wrapped by DDP.
+        model: (ids, mask, pool mask) -> vectors (R, D); may be wrapped by DDP.
         input_ids, attention_mask: (R, T), padded on the right.
         lengths: real tokens per row; padding is cut away per chunk.
+        pool_mask: (R, T), the tokens that are pooled; None: all real ones.
         loss_of: the loss, a scalar, of all vectors (R, D) of this process.
         chunk_tokens: padded tokens per chunk.
         autocast: the context that forward passes and loss run in.
@@ -72,7 +74,7 @@ def backward_in_chunks(
         for rows in chunks:
             states.append(RandomState())
             with autocast():
-                parts.append(model(*_cut(input_ids, attention_mask, lengths, rows)))
+                parts.append(model(*_cut(input_ids, attention_mask, pool_mask, lengths, rows)))
     order = torch.tensor([row for rows in chunks for row in rows], device=parts[0].device)
     vectors = torch.empty_like(torch.cat(parts))
     vectors[order] = torch.cat(parts)
@@ -86,12 +88,14 @@ def backward_in_chunks(
         no_sync: Any = contextlib.nullcontext if last else getattr(model, "no_sync", contextlib.nullcontext)
         with no_sync(), state.replay():
             with autocast():
-                again = model(*_cut(input_ids, attention_mask, lengths, rows))
+                again = model(*_cut(input_ids, attention_mask, pool_mask, lengths, rows))
             backward((again.float() * gradient[rows]).sum())
     return loss.detach()
 
 
-def _cut(ids: Tensor, mask: Tensor, lengths: Sequence[int], rows: list[int]) -> tuple[Tensor, Tensor]:
+def _cut(
+    ids: Tensor, mask: Tensor, pool_mask: Tensor | None, lengths: Sequence[int], rows: list[int]
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Some rows, as wide as the longest of them."""
     width = max(lengths[i] for i in rows)
-    return ids[rows, :width], mask[rows, :width]
+    return ids[rows, :width], mask[rows, :width], None if pool_mask is None else pool_mask[rows, :width]

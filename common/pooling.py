@@ -25,7 +25,8 @@ ALIASES = {
     "weightedmean": "weighted_mean",
 }
 
-# The released quirks that pooling knows; angle/compat.py says what each does.
+# The released quirks that pooling knows; angle/compat.py and llm2vec/compat.py say what each does.
+POOL_EVERYTHING = "llm2vec:simcse-pool-all"
 COMPAT = ("angle:pool-pad-mean", "angle:pool-batch-mask-sum", "angle:max-pooling")
 
 
@@ -70,8 +71,8 @@ def pool(
     Aliases are in `ALIASES` (avg, eos_token, bos_token ...). fp16 and bf16 states are summed in fp32 and give
     fp32; fp32 and fp64 stay. States at padding are never read, so they may be NaN. Differentiable.
 
-    `compat` is the run's set of compat names; those in `COMPAT` bring back what the releases of AnglE did,
-    all others are ignored.
+    `compat` is the run's set of compat names; those in `COMPAT`, and `POOL_EVERYTHING`, bring back what the
+    releases of AnglE and LLM2Vec did, all others are ignored.
 
     A row without any real token raises InputError if `attention_mask` lies on the CPU. On an accelerator
     looking would stop the queue, so there such a row comes out as NaN, which the encoder reports by index.
@@ -154,7 +155,7 @@ def _sum(hidden: Tensor, mask: Tensor) -> Tensor:
 
 
 def _mean(hidden: Tensor, mask: Tensor, compat: Set[str]) -> Tensor:
-    over_padding = "angle:pool-pad-mean" in compat
+    over_padding = "angle:pool-pad-mean" in compat or POOL_EVERYTHING in compat
     over_batch = "angle:pool-batch-mask-sum" in compat
     if over_padding and over_batch:
         raise InputError("compat names angle:pool-pad-mean and angle:pool-batch-mask-sum exclude each other; give one")

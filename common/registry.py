@@ -39,6 +39,8 @@ class Method:
 
 METHODS = {
     "angle": Method("angle.encoder:load", "angle.fit:fit", "angle.compat:COMPAT"),
+    "bellm": Method("bellm.encoder:load", "bellm.fit:fit", "bellm.compat:COMPAT"),
+    "llm2vec": Method("llm2vec.encoder:load", "llm2vec.fit:fit", "llm2vec.compat:COMPAT"),
     "sentence-transformer": Method("common.plain:load"),
 }
 

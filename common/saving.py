@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import logging
+import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from common.attention import get_attention
+from common.attention import get_attention, num_layers, set_attention
+from common.attention_parts import drops_window, find_parts
 from common.backbone import load_backbone
-from common.encoder import Encoder, Role
+from common.encoder import Encoder
 from common.errors import InputError
-from common.io import atomic_folder, read_json, write_json, write_text
+from common.io import atomic_folder, read_json, write_json
 from common.prompts import Template
 from common.registry import check_compat
+from common.st_files import inexpressible, save_sentence_transformers_files, save_tokenizer
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -26,15 +29,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SETTINGS = "encoder.json"
+STACKED = "stacked"  # a folder with copies of the adapters below the saved one
 # How PEFT names the trunk's modules in an adapter trained on the trunk, and on `...ForCausalLM`.
 TRUNK, HEADED = "base_model.model.", "base_model.model.model."
 OVERRIDES = (
     *("template", "query_template", "document_template"),
-    *("pooling", "max_length", "normalize", "compat"),
+    *("pooling", "pooled", "max_length", "max_text_length", "normalize", "compat"),
 )
-ROLES: tuple[Role, ...] = ("text", "query", "document")
-# Our pooling strategies in the words of sentence-transformers' Pooling module.
-ST_POOLING = {"mean": "mean", "cls": "cls", "last": "lasttoken", "max": "max", "weighted_mean": "weightedmean"}
 
 
 def save(encoder: Encoder, folder: Path, *, merge: bool = False) -> None:
@@ -70,16 +71,17 @@ def _write(encoder: Encoder, folder: Path, merge: bool, state_dict: dict[str, An
     adapter_only = _is_peft(trunk) and not merge
     if adapter_only:
         _save_adapter(encoder, folder, state_dict)
+        _copy_stacked(encoder.backbone.merged, folder / STACKED)
     else:
         whole = _merged(trunk)
         whole.save_pretrained(folder, state_dict=None if whole is not trunk else state_dict)
     write_json(folder / SETTINGS, settings(encoder, merged=not adapter_only))
-    has_chat_template = _save_tokenizer(encoder, folder)
+    has_chat_template = save_tokenizer(encoder, folder)
     reason = inexpressible(encoder, adapter_only=adapter_only)
     if reason:
         logger.warning("no files for plain sentence-transformers: %s", reason)
     else:
-        _save_sentence_transformers_files(encoder, folder, has_chat_template=has_chat_template)
+        save_sentence_transformers_files(encoder, folder, has_chat_template=has_chat_template)
 
 
 def load_weights(encoder: Encoder, folder: Path) -> None:
@@ -114,8 +116,11 @@ def settings(encoder: Encoder, *, merged: bool) -> dict[str, Any]:
         "title": backbone.source.title,
         "templates": {role: dataclasses.asdict(t) for role, t in encoder.templates.items()},
         "pooling": encoder.pooling,
+        "pooled": encoder.pooled,
         "attention": get_attention(backbone.model),
+        "sliding_window": "drop" if drops_window(backbone.config) else "keep",
         "max_length": encoder.max_length,
+        "max_text_length": encoder.max_text_length,
         "normalize": encoder.normalize,
         "compat": sorted(encoder.compat),
     }
@@ -144,30 +149,63 @@ def load(folder: Path, **options: Any) -> Encoder:
         elif name == "compat":
             overrides[name] = check_compat(overrides[name])
     method = options.pop("method", None) or saved["method"]
+    asked = options.pop("bidirectional_from", None)
     base = saved["model"]
     if base is None:
         backbone = load_backbone(str(folder), **options)
     else:
         extra = options.pop("adapter", None)
-        stack = [*saved["stacked_adapters"], str(folder), *([extra] if isinstance(extra, str) else extra or [])]
+        stack = [*stacked_adapters(folder, saved), str(folder), *([extra] if isinstance(extra, str) else extra or [])]
         backbone = load_backbone(base, adapter=stack, revision=saved["revision"], **options)
-    found = get_attention(backbone.model)
-    if found != saved["attention"]:
-        from common.attention import set_attention
-
-        set_attention(backbone.model, saved["attention"])
+    compat = overrides.get("compat", frozenset(saved["compat"]))
+    _attend_as_saved(backbone.model, saved, asked, "bellm:unmask-padding" in compat, folder)
     templates = {role: Template(**t) for role, t in saved["templates"].items()}
     arguments: dict[str, Any] = {
         "template": templates["text"],
         "query_template": templates.get("query"),
         "document_template": templates.get("document"),
         "pooling": saved["pooling"],
+        "pooled": saved.get("pooled", "all"),
         "max_length": saved["max_length"],
+        "max_text_length": saved.get("max_text_length"),
         "normalize": saved["normalize"],
         "compat": frozenset(saved["compat"]),
     }
     encoder = Encoder(backbone, method=method, **{**arguments, **overrides})
     return encoder
+
+
+def stacked_adapters(folder: Path, saved: dict[str, Any]) -> list[str]:
+    """The adapters below that of a saved folder, in order: its own copies, else the names that they were loaded by."""
+    copies = [folder / STACKED / str(i) for i in range(len(saved["stacked_adapters"]))]
+    return [str(copy) if copy.is_dir() else name for copy, name in zip(copies, saved["stacked_adapters"])]
+
+
+def _copy_stacked(adapters: Sequence[str], folder: Path) -> None:
+    """Keep local adapters beside the one on top of them, so that the saved folder can be moved; 0, 1, ... in order."""
+    for i, name in enumerate(adapters):
+        if Path(name).is_dir():
+            (folder / str(i)).mkdir(parents=True)
+            for file in Path(name).glob("adapter_*"):
+                shutil.copyfile(file, folder / str(i) / file.name)
+
+
+def _attend_as_saved(model: nn.Module, saved: dict[str, Any], asked: int | None, padding: bool, folder: Path) -> None:
+    """Give the trunk the attention that the weights were trained with, and refuse any other.
+
+    Raises:
+        InputError: `asked`, the first bidirectional layer that the caller wants, is another.
+    """
+    mode, layers = saved["attention"], num_layers(model)
+    first = {"causal": layers, "bidirectional": 0}[mode] if isinstance(mode, str) else mode["bidirectional_from"]
+    if asked is not None and (layers if asked == -1 else asked) != first:
+        raise InputError(
+            f"{folder}: its weights were trained with attention {mode}, not from layer {asked}; leave it out"
+        )
+    window = saved.get("sliding_window", "keep")
+    recorded = "drop" if drops_window(find_parts(model).config) else "keep"
+    if padding or get_attention(model) != mode or window != recorded:
+        set_attention(model, mode, sliding_window=window, attend_padding=padding)
 
 
 def to_sentence_transformer(encoder: Encoder) -> SentenceTransformer:
@@ -184,35 +222,6 @@ def to_sentence_transformer(encoder: Encoder) -> SentenceTransformer:
             str(folder), device=str(encoder.device), model_kwargs={"dtype": encoder.backbone.dtype}
         )
     return model
-
-
-def inexpressible(encoder: Encoder, *, adapter_only: bool) -> str | None:
-    """Why plain sentence-transformers can't give this encoder's vectors; None when it can."""
-    attention = get_attention(encoder.backbone.model)
-    if encoder.pooling not in ST_POOLING:
-        return f"pooling {encoder.pooling!r}"
-    if isinstance(attention, dict):
-        return f"attention {attention}"
-    if adapter_only and attention == "bidirectional" and encoder.backbone.is_decoder:
-        return "bidirectional attention on top of a causal base; save with merge=True"
-    if adapter_only and encoder.backbone.merged:
-        return f"an adapter on top of others ({', '.join(encoder.backbone.merged)}); save with merge=True"
-    text = _constant(encoder.templates["text"])
-    if text is None:
-        return "a template that needs an instruction"
-    for role in ROLES[1:]:
-        pattern = _constant(encoder.templates[role]) if role in encoder.templates else None
-        if pattern is not None and (text != "{text}" or not pattern.endswith("{text}")):
-            return f"a {role} template with a tail, or beside a template of texts"
-    if encoder.compat:
-        return f"compat {sorted(encoder.compat)}"
-    return None
-
-
-def _constant(template: Template) -> str | None:
-    """The pattern that fills in a text alone; None where an instruction must be given."""
-    pattern = template.plain if template.takes_instruction else template.pattern
-    return None if pattern is None else pattern.replace("{examples}", "")
 
 
 def _is_peft(trunk: nn.Module) -> bool:
@@ -246,63 +255,3 @@ def _save_adapter(encoder: Encoder, folder: Path, state_dict: dict[str, Any] | N
     config.inference_mode = True
     config.save_pretrained(str(folder))
     save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, folder / "adapter_model.safetensors")
-
-
-def _save_tokenizer(encoder: Encoder, folder: Path) -> bool:
-    """The tokenizer, with the method's template as its chat template, or with none; whether it has one.
-
-    sentence-transformers 6 applies a chat template to plain texts without saying so; a model's own one would
-    change the vectors, and ours is the one way to give it a prompt with a tail.
-    """
-    tokenizer = copy.deepcopy(encoder.backbone.tokenizer)
-    pattern = _constant(encoder.templates["text"])
-    tokenizer.chat_template = None if pattern in (None, "{text}") else _jinja(encoder, str(pattern))
-    tokenizer.model_max_length = encoder.max_length
-    tokenizer.save_pretrained(folder)
-    return tokenizer.chat_template is not None
-
-
-def _jinja(encoder: Encoder, pattern: str) -> str:
-    before, after = pattern.split("{text}")
-    # apply_chat_template adds no special tokens, so those that the tokenizer puts around a text go in as text.
-    tokenizer: Any = encoder.backbone.tokenizer
-    probe = tokenizer("x")["input_ids"]
-    bare = tokenizer("x", add_special_tokens=False)["input_ids"]
-    start = next(i for i in range(len(probe)) if probe[i : i + len(bare)] == bare)
-    head = tokenizer.decode(probe[:start], skip_special_tokens=False)
-    tail = tokenizer.decode(probe[start + len(bare) :], skip_special_tokens=False)
-    return (
-        "{%- for message in messages -%}{{- "
-        + json.dumps(head + before, ensure_ascii=False)
-        + " + (message['content'] if message['content'] is string else message['content'][0]['text']) + "
-        + json.dumps(after + tail, ensure_ascii=False)
-        + " -}}{%- endfor -%}"
-    )
-
-
-def _save_sentence_transformers_files(encoder: Encoder, folder: Path, *, has_chat_template: bool) -> None:
-    package = "sentence_transformers.models"
-    modules = [
-        {"idx": 0, "name": "0", "path": "", "type": f"{package}.Transformer"},
-        {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{package}.Pooling"},
-    ]
-    if encoder.normalize:
-        modules.append({"idx": 2, "name": "2", "path": "2_Normalize", "type": f"{package}.Normalize"})
-        (folder / "2_Normalize").mkdir()
-        write_text(folder / "2_Normalize" / ".keep", "")
-    pooling = {"embedding_dimension": encoder.dim, "pooling_mode": ST_POOLING[encoder.pooling], "include_prompt": True}
-    write_json(folder / "modules.json", modules)
-    (folder / "1_Pooling").mkdir()
-    write_json(folder / "1_Pooling" / "config.json", pooling)
-    transformer: dict[str, Any] = {"max_seq_length": encoder.max_length, "do_lower_case": False}
-    if has_chat_template:
-        # A folder that does not say so is read by sentence-transformers 6 as one of an older version, whose
-        # texts go past the chat template.
-        states = {"method": "forward", "method_output_name": "last_hidden_state"}
-        transformer["modality_config"] = {"text": states, "message": {**states, "format": "flat"}}
-        transformer["module_output_name"] = "token_embeddings"
-    write_json(folder / "sentence_bert_config.json", transformer)
-    patterns = {role: _constant(encoder.templates[role]) for role in ROLES[1:] if role in encoder.templates}
-    prompts = {role: pattern.removesuffix("{text}") for role, pattern in patterns.items() if pattern is not None}
-    config = {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"}
-    write_json(folder / "config_sentence_transformers.json", config)

@@ -13,12 +13,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch.utils.data import Sampler
+from transformers import Trainer, TrainingArguments
 
 from common import model_card
 from common.backbone import has_native_bf16
 from common.data import Collator, RowList, RowStream, split_columns
-from common.distributed import gather, world_size
+from common.distributed import gather
 from common.encoder import Encoder, Role
 from common.errors import InputError
 from common.gradcache import backward_in_chunks
@@ -27,6 +28,8 @@ from common.lora import parameter_counts, prepare_for_training
 from common.recipe import TrainConfig
 from common.resume import check_same_recipe, forget_run, last_checkpoint, recipe_of
 from common.saving import load_weights, save_into
+from common.task_batches import SingleSetSampler
+from common.training_callbacks import SaveByTime, StopAfterSteps, StopAtTokens
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ class Objective(Protocol):
     def __call__(
         self, columns: Mapping[str, Tensor], labels: Tensor | None, *, text_ids: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        """The loss, a scalar; see `angle.objective.AngleObjective`."""
+        """The loss, a scalar; see `common.angle_objective.AngleObjective`."""
         ...
 
 
@@ -51,6 +54,10 @@ def fit(
     instructions: Mapping[str, str] | None = None,
     valid: RowList | None = None,
     gather_batches: bool = True,
+    collator: Collator | None = None,
+    single_set_batches: bool = False,
+    stop_after_steps: int | None = None,
+    trainer_class: type[EmbeddingTrainer] | None = None,
 ) -> Encoder:
     """Train an encoder in place; its adapter or weights end up in `config.output_dir`.
 
@@ -65,6 +72,10 @@ def fit(
         instructions: column -> instruction.
         valid: rows to measure the loss on.
         gather_batches: negatives and label pairs from all processes; False: each process by itself.
+        collator: in place of one with these roles and instructions.
+        single_set_batches: every batch from one data set, where rows in memory name theirs (`RowList.sets`).
+        stop_after_steps: end there, on a schedule planned for the whole training.
+        trainer_class: of `EmbeddingTrainer`'s kind, for losses that are no function of embeddings.
 
     Returns:
         the same encoder, trained.
@@ -87,9 +98,12 @@ def fit(
         target_modules=config.lora_target_modules,
         gradient_checkpointing=config.gradient_checkpointing,
     )
-    collator = Collator(encoder, roles, instructions, config.seed)
+    collator = collator or Collator(encoder, roles, instructions, config.seed)
     arguments = training_arguments(config, encoder, steps_for_budget(config, rows, collator), valid is not None)
-    trainer = EmbeddingTrainer(encoder, objective, config, collator, arguments, rows, valid, gather_batches)
+    trainer = (trainer_class or EmbeddingTrainer)(
+        encoder, objective, config, collator, arguments, rows, valid, gather_batches, single_set_batches
+    )
+    trainer.add_callback(StopAfterSteps(stop_after_steps))
     trainable, total = parameter_counts(encoder.embedder)
     logger.info("training %s of %s parameters on %s", f"{trainable:,}", f"{total:,}", rows.source)
     checkpoint = last_checkpoint(config.output_dir) if config.resume else None
@@ -128,11 +142,13 @@ class EmbeddingTrainer(Trainer):
         rows: RowList | RowStream,
         valid: RowList | None,
         gather_batches: bool,
+        single_set_batches: bool = False,
     ) -> None:
         self.encoder = encoder
         self.objective: Objective = objective
         self.config = config
         self.gather_batches = gather_batches
+        self.single_set_batches = single_set_batches
         self.summary: dict[str, Any] = {
             "data": rows.source,
             "command": command_line(),
@@ -159,7 +175,8 @@ class EmbeddingTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The loss of the batch of all processes."""
-        vectors = model(inputs["input_ids"], inputs["attention_mask"], lengths=inputs["lengths"])
+        pool_mask, lengths = inputs.get("pool_mask"), inputs["lengths"]
+        vectors = model(inputs["input_ids"], inputs["attention_mask"], pool_mask, lengths=lengths)
         loss = self._loss_of(vectors, inputs)
         return (loss, {"vectors": vectors}) if return_outputs else loss
 
@@ -188,6 +205,7 @@ class EmbeddingTrainer(Trainer):
             inputs["input_ids"],
             inputs["attention_mask"],
             inputs["lengths"],
+            inputs.get("pool_mask"),
             loss_of=lambda vectors: self._loss_of(vectors, inputs),
             chunk_tokens=self.config.grad_cache_tokens,
             autocast=self.compute_loss_context_manager,
@@ -195,6 +213,17 @@ class EmbeddingTrainer(Trainer):
             loss_scale=scale,
         )
         return loss * scale
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        rows = self.train_dataset
+        sets = rows.sets if self.single_set_batches and isinstance(rows, RowList) else None
+        if not isinstance(rows, RowList) or sets is None:
+            return super()._get_train_sampler(train_dataset)
+        batch = self._train_batch_size * self.args.world_size
+        # state.epoch counts passes, with a fraction; a resumed training has it from its checkpoint.
+        return SingleSetSampler(
+            sets, batch, self.args.seed, epoch=lambda: int(self.state.epoch or 0), source=rows.source
+        )
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """All validation rows, also those of a last, smaller batch."""
@@ -238,41 +267,6 @@ class EmbeddingTrainer(Trainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Ours is written with every save; transformers' own would replace it."""
-
-
-class SaveByTime(TrainerCallback):
-    """Checkpoint when so many minutes have passed since the last one."""
-
-    def __init__(self, minutes: float | None) -> None:
-        self.seconds = math.inf if minutes is None else 60 * minutes
-        self.last = time.monotonic()
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Start the clock."""
-        self.last = time.monotonic()
-
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Ask for a checkpoint when it is time; the first process's clock counts, for all."""
-        due = torch.tensor(float(time.monotonic() - self.last >= self.seconds), device=args.device)
-        if world_size() > 1:
-            torch.distributed.broadcast(due, 0)
-        control.should_save = control.should_save or bool(due)
-
-    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Start the clock anew."""
-        self.last = time.monotonic()
-
-
-class StopAtTokens(TrainerCallback):
-    """Stop when the token budget is used up."""
-
-    def __init__(self, max_tokens: int | None) -> None:
-        self.max_tokens = max_tokens
-
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Stop after the step that reached the budget."""
-        if self.max_tokens is not None and state.num_input_tokens_seen >= self.max_tokens:
-            control.should_training_stop = True
 
 
 def training_arguments(config: TrainConfig, encoder: Encoder, max_steps: int, validate: bool) -> TrainingArguments:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.batching import distinct, pad, plan
+from common.batching import distinct, pad, plan, span_mask
 
 lengths_of = st.lists(st.integers(1, 60), max_size=60)
 
@@ -43,3 +43,10 @@ def test_pad_sides(side: str) -> None:
     assert ids.dtype == mask.dtype == torch.long
     assert ids.tolist() == [[5, 6, 7], [8, 9, 9] if side == "right" else [9, 9, 8]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0] if side == "right" else [0, 0, 1]]
+
+
+def test_span_mask() -> None:
+    mask = span_mask([(0, 3), (1, 2), (2, 2), (3, 4)], 4)
+    assert mask.dtype == torch.long
+    assert mask.tolist() == [[1, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
+    assert span_mask([], 4).shape == (0, 4)

@@ -13,6 +13,7 @@ from core_texts import PROMPT, SEARCH, TEXTS, distance
 from common.attention import set_attention
 from common.encoder import Encoder
 from common.errors import InputError
+from common.io import sha256_of
 from common.prompts import Template
 
 KINDS = ("llama", "bert")
@@ -233,6 +234,72 @@ def test_an_instruction_is_read(make_encoder: Callable[..., Encoder]) -> None:
     assert distance(encoder.encode(TEXTS), make_encoder("llama", pooling="last").encode(TEXTS)) < 1e-5
 
 
+def test_each_text_may_have_its_instruction(make_encoder: Callable[..., Encoder]) -> None:
+    encoder = make_encoder("llama", template=Template("{instruction}: {text}", "{text}"))
+    texts, said = [TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[0]], ["one", None, None, "two"]
+    single = [encoder.encode(t, instruction=i) for t, i in zip(texts, said)]
+    assert distance(encoder.encode(texts, instruction=said), np.stack(single)) < 1e-5
+    assert len({v.tobytes() for v in encoder.encode(texts, instruction=said)}) == 4
+    with pytest.raises(InputError, match="instruction: 3 for 4 texts"):
+        encoder.encode(texts, instruction=said[:3])
+    with pytest.raises(InputError, match="instruction: 1 for 0 texts"):
+        encoder.encode([], instruction=["one"])
+
+
+# ------------------------------ what is pooled
+
+
+@pytest.mark.parametrize("pooling", ["mean", "weighted_mean", "max", "last"])
+@pytest.mark.parametrize("kind", ["bos_llama", "bert"])
+def test_only_the_text_is_pooled(make_encoder: Callable[..., Encoder], kind: str, pooling: str) -> None:
+    template = Template("{instruction}: {text}; so", "{text}; so")
+    part = {p: make_encoder(kind, template=template, pooling=pooling, pooled=p) for p in ("text", "text_and_suffix")}
+    trunk, tokenizer = part["text"].backbone.model, part["text"].backbone.tokenizer
+    text = "a black cat"
+    for instruction in (None, "the topic"):
+        full = template.render(text, instruction=instruction).full
+        batch = tokenizer(full, return_tensors="pt")
+        with torch.no_grad():
+            states = trunk(**batch).last_hidden_state[0]
+        first = batch.char_to_token(full.index(text))
+        for pooled, encoder in part.items():
+            last = batch.char_to_token(full.index(text) + len(text) - 1) + 1 if pooled == "text" else len(states)
+            chosen = states[first:last]
+            weights = torch.arange(1, len(chosen) + 1)[:, None]
+            expected = {
+                "mean": chosen.mean(0),
+                "weighted_mean": (chosen * weights).sum(0) / weights.sum(),
+                "max": chosen.amax(0),
+                "last": chosen[-1],
+            }[pooling]
+            vectors = encoder.encode([text, TEXTS[1]], instruction=instruction)
+            assert distance(vectors[0], expected) < 1e-5
+            assert encoder.info.pooled == pooled
+
+
+def test_the_same_tokens_with_another_part_pooled_are_another_text(make_encoder: Callable[..., Encoder]) -> None:
+    encoder = make_encoder("llama", template=Template("{instruction} {text}", "{text}"), pooled="text")
+    texts, said = ["cat sat on", "sat on"], ["the", "the cat"]
+    tokens = encoder.tokens(texts, instruction=said)
+    assert tokens.ids[0] == tokens.ids[1] == encoder.tokenize(texts[:1], instruction="the")[0]
+    assert tokens.pooled is not None
+    assert tokens.pooled[0] != tokens.pooled[1]
+    single = [encoder.encode(t, instruction=i) for t, i in zip(texts, said)]
+    assert distance(single[0], single[1]) > 1e-3
+    assert distance(encoder.encode(texts, instruction=said), np.stack(single)) < 1e-5
+
+
+def test_an_empty_text_is_the_state_of_all_there_is(make_encoder: Callable[..., Encoder]) -> None:
+    for kind in ("llama", "bos_llama", "bert"):
+        vectors = make_encoder(kind, pooled="text").encode(["", TEXTS[0]])
+        assert distance(vectors[0], make_encoder(kind).encode("")) < 1e-5
+
+
+def test_an_unknown_part_is_refused_at_once(make_encoder: Callable[..., Encoder]) -> None:
+    with pytest.raises(InputError, match="pooled 'suffix' is not one of"):
+        make_encoder("llama", pooled="suffix")
+
+
 # ------------------------------ pooling, comparing, info
 
 
@@ -280,6 +347,11 @@ def test_info_says_what_decides_the_vectors(make_encoder: Callable[..., Encoder]
     with pytest.raises(dataclasses.FrozenInstanceError):
         info.pooling = "mean"  # type: ignore[misc]
     assert encoder.info.fingerprint == info.fingerprint
+    # A field that came later does not part the results of encoders that do not use it.
+    old = {k: v for k, v in dataclasses.asdict(info).items() if k not in ("pooled", "max_text_length")}
+    assert info.fingerprint == sha256_of(old)[:16]
+    for later in ({"pooled": "text"}, {"max_text_length": 9}):
+        assert dataclasses.replace(info, **later).fingerprint != info.fingerprint
     set_attention(encoder.backbone.model, "bidirectional")
     assert encoder.info.attention == "bidirectional"
     assert encoder.info.fingerprint != info.fingerprint

@@ -11,8 +11,8 @@ import torch
 from core_texts import distance
 from torch import Tensor, nn
 
-from common import encoder as encoder_module
-from common.batching import pad
+from common import embedder as embedder_module
+from common.batching import pad, span_mask
 from common.encoder import Embedder, Encoder
 from common.forward import run_batches
 
@@ -41,12 +41,12 @@ class Limited(nn.Module):
         self.failed: list[tuple[int, ...]] = []
         self.done: list[tuple[int, ...]] = []
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, *masks: Tensor) -> Tensor:
         if ids.numel() > self.limit:
             self.failed.append(tuple(ids.shape))
             raise self.error
         self.done.append(tuple(ids.shape))
-        return self.inner(ids, mask)
+        return self.inner(ids, *masks)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -82,6 +82,32 @@ def test_a_batch_without_padding_needs_no_mask(make_encoder: Callable[..., Encod
     assert given[0] is None
     assert given[1] is not None
     assert distance(vectors, explicit) < 1e-5
+
+
+def test_only_the_spans_are_pooled(make_encoder: Callable[..., Encoder]) -> None:
+    embedder, rows = make_encoder("llama", pooling="mean").embedder, [r for r in sequences() if len(r) > 3]
+    spans = [(1 + i % 2, len(row) - i % 3) for i, row in enumerate(rows)]
+    spans[2] = (2, 2)  # nothing: all its tokens
+    vectors, _ = run_batches(embedder, rows, pooled=spans, pad_id=0, max_tokens=60)
+    for row, (start, end), vector in zip(rows, spans, vectors):
+        with torch.inference_mode():
+            states = embedder.trunk(torch.tensor([row])).last_hidden_state[0]
+        expected = states.mean(0) if start == end else states[start:end].mean(0)
+        assert distance(vector, expected) < 1e-5
+    halved, _ = run_batches(Limited(embedder, 40), rows, pooled=spans, pad_id=0, max_tokens=60)
+    assert distance(halved, vectors) < 1e-5
+
+
+def test_a_quirk_of_training_is_none_of_encoding(make_encoder: Callable[..., Encoder]) -> None:
+    plain = make_encoder("llama").embedder
+    quirk = Embedder(plain.trunk, "mean", frozenset({"llm2vec:simcse-pool-all"}))
+    batch = pad(sequences(4), 0, side="left")
+    pool_mask = span_mask([(0, 0)] * 4, batch[0].shape[1])
+    with torch.no_grad():
+        expected = plain.trunk(batch[0], attention_mask=batch[1]).last_hidden_state.mean(1)
+        assert distance(quirk.eval()(*batch, pool_mask), plain(*batch)) == 0
+        assert distance(quirk.train()(*batch, pool_mask), expected) < 1e-6
+        assert distance(plain(*batch), expected) > 1e-2
 
 
 # ------------------------------ out of memory
@@ -204,7 +230,7 @@ def test_no_gradient_is_recorded(make_encoder: Callable[..., Encoder]) -> None:
 def test_groups_by_length_equal_one_batch_in_value_and_gradient(
     make_encoder: Callable[..., Encoder], monkeypatch: pytest.MonkeyPatch, kind: str, masked: bool
 ) -> None:
-    monkeypatch.setitem(encoder_module.SPLIT_TOKENS, "cpu", 48)
+    monkeypatch.setitem(embedder_module.SPLIT_TOKENS, "cpu", 48)
     embedder, rows = make_encoder(kind).embedder, sequences(12)
     ids, mask = pad(rows, 0)
     pool_mask = mask * (torch.arange(mask.shape[1]) >= 2) if masked else None

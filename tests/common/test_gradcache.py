@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from training_fixtures import sentences
 
 from angle.encoder import load
-from angle.objective import AngleObjective
+from common.angle_objective import AngleObjective
 from common.batching import plan
 from common.data import Collator, split_columns
 from common.encoder import Embedder, Encoder

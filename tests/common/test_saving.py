@@ -135,7 +135,7 @@ def test_stacked_adapters(make_encoder: Make, lora_folders: dict[str, Path], tmp
     again = reload(tmp_path / "saved")
     assert distance(again.encode(TEXTS), encoder.encode(TEXTS)) < 1e-5
     if not merge:
-        assert again.info.adapter == (stack[0], str(tmp_path / "saved"))
+        assert again.info.adapter == (str(tmp_path / "saved" / "stacked" / "0"), str(tmp_path / "saved"))
         assert distance(check_round_trip(again, tmp_path / "again").encode(TEXTS), encoder.encode(TEXTS)) < 1e-5
 
 
@@ -152,7 +152,7 @@ def test_a_fresh_adapter_on_top_of_a_merged_one(
             if "lora_B" in name:
                 parameter.normal_(std=0.2)
     again = check_round_trip(encoder, tmp_path / "saved")
-    assert again.backbone.adapters == (str(lora_folders["headed"]), str(tmp_path / "saved"))
+    assert again.backbone.adapters == (str(tmp_path / "saved" / "stacked" / "0"), str(tmp_path / "saved"))
 
 
 def test_settings_can_be_overridden(make_encoder: Make, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_save_that_fails_leaves_the_old_folder_whole(
     def full_disk(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    for step in ("_save_tokenizer", "_save_sentence_transformers_files"):
+    for step in ("save_tokenizer", "save_sentence_transformers_files"):
         with monkeypatch.context() as patch:
             patch.setattr(saving, step, full_disk)
             with pytest.raises(OSError, match="No space left"):

@@ -1,0 +1,62 @@
+"""Batches from one data set each: in-batch negatives of another task are too easy, and some are no negatives."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+from torch.utils.data import Sampler
+
+from common.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+class SingleSetSampler(Sampler[int]):
+    """Row numbers in an order in which every `batch` of them in turn are rows of one data set.
+
+    As in LLM2Vec: each set is shuffled and cut into batches, those that are too short are dropped, and the
+    batches are shuffled. The order depends on seed and epoch alone, so all processes have the same one, and a
+    resumed training that skips what it had goes on as if nothing had been. (What a short batch holds in one
+    epoch, a full one holds in another.)
+
+    Args:
+        sets: the data set of each row.
+        batch: rows of all processes together, of one forward pass.
+        seed: of all shuffling.
+        epoch: asked at the start of each pass. accelerate tells its samplers by `set_epoch`, but not those of
+            a resumed training in several processes.
+
+    Raises:
+        InputError: no set fills a batch.
+    """
+
+    def __init__(
+        self, sets: Sequence[str], batch: int, seed: int, *, epoch: Callable[[], int] = lambda: 0, source: str = "data"
+    ) -> None:
+        self.rows_of: dict[str, list[int]] = {}
+        for number, name in enumerate(sets):
+            self.rows_of.setdefault(name, []).append(number)
+        self.batch, self.seed, self.epoch = batch, seed, epoch
+        short = [name for name, rows in self.rows_of.items() if len(rows) < batch]
+        if len(short) == len(self.rows_of):
+            raise InputError(
+                f"{source}: none of its {len(short)} data sets fills a batch of {batch}; lower --batch_size"
+            )
+        if short:
+            logger.warning("%s: never used, shorter than one batch of %d rows: %s", source, batch, ", ".join(short))
+
+    def __len__(self) -> int:
+        """Rows per epoch."""
+        return sum(len(rows) // self.batch for rows in self.rows_of.values()) * self.batch
+
+    def __iter__(self) -> Iterator[int]:
+        draw = random.Random(f"{self.seed}-{self.epoch()}")
+        batches = []
+        for rows in self.rows_of.values():
+            shuffled = draw.sample(rows, len(rows))
+            batches += [shuffled[i : i + self.batch] for i in range(0, len(rows) - self.batch + 1, self.batch)]
+        draw.shuffle(batches)
+        for batch in batches:
+            yield from batch

@@ -1,0 +1,200 @@
+"""Batches of a single data set: the order of rows, in one and two processes, and after a resumption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from training_fixtures import run_processes, sentences, write_jsonl
+
+from common import training
+from common.backbone import load_backbone
+from common.contrastive_objective import ContrastiveObjective
+from common.data import RowList, load_rows
+from common.encoder import Encoder
+from common.errors import InputError
+from common.recipe import TrainConfig
+from common.task_batches import SingleSetSampler
+
+SETS = ["a"] * 10 + ["b"] * 7 + ["c"] * 3
+
+
+def batches_of(sampler: SingleSetSampler, size: int) -> list[list[int]]:
+    order = list(sampler)
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+@given(
+    sets=st.lists(st.sampled_from("abcd"), min_size=4, max_size=60),
+    size=st.integers(1, 4),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_batch_is_full_and_of_one_set(sets: list[str], size: int, seed: int) -> None:
+    if max(Counter(sets).values()) < size:
+        return
+    sampler = SingleSetSampler(sets, size, seed)
+    batches = batches_of(sampler, size)
+    assert len(sampler) == size * len(batches)
+    for batch in batches:
+        assert len(batch) == size
+        assert len({sets[i] for i in batch}) == 1
+    rows = [i for batch in batches for i in batch]
+    assert len(set(rows)) == len(rows)
+    assert Counter(sets[batch[0]] for batch in batches) == {k: n // size for k, n in Counter(sets).items() if n >= size}
+
+
+def test_batches_and_rows_are_shuffled() -> None:
+    sets = ["a"] * 40 + ["b"] * 40
+    batches = batches_of(SingleSetSampler(sets, 4, 1), 4)
+    of_a = [batch for batch in batches if sets[batch[0]] == "a"]
+    assert [sets[batch[0]] for batch in batches] != ["a"] * 10 + ["b"] * 10
+    assert [i for batch in of_a for i in batch] != sorted(i for batch in of_a for i in batch)
+    assert any(abs(batch[0] - batch[1]) > 4 for batch in of_a)  # not only the batches as wholes
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    epoch = 0
+    sampler = SingleSetSampler(SETS, 3, 1, epoch=lambda: epoch)
+    first = list(sampler)
+    assert list(sampler) == first  # asked again, as a resumed training does
+    assert list(SingleSetSampler(SETS, 3, 2)) != first
+    epoch = 1
+    second = list(sampler)
+    assert second != first
+    assert list(SingleSetSampler(SETS, 3, 1, epoch=lambda: 1)) == second
+
+
+def test_what_a_short_batch_leaves_out_changes() -> None:
+    left_out = {
+        frozenset(range(10)) - set(SingleSetSampler(SETS, 4, 1, epoch=lambda epoch=epoch: epoch)) for epoch in range(8)
+    }
+    assert len(left_out) > 1
+
+
+def test_sets_shorter_than_a_batch_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    sampler = SingleSetSampler(SETS, 8, 1, source="some.jsonl")
+    assert "some.jsonl: never used, shorter than one batch of 8 rows: b, c" in caplog.text
+    assert {SETS[i] for i in sampler} == {"a"}
+    with pytest.raises(InputError, match=r"some\.jsonl: none of its 3 data sets fills a batch of 11; lower"):
+        SingleSetSampler(SETS, 11, 1, source="some.jsonl")
+
+
+# -- in training ------------------------------------------------------------------------------------
+
+
+def rows_of_sets() -> list[dict[str, str]]:
+    """30 rows of set a, 21 of b, 5 of c; the query says which row it is."""
+    rows = sentences()[:56]
+    sets = ["a"] * 30 + ["b"] * 21 + ["c"] * 5
+    return [{**row, "dataset": name} for row, name in zip(rows, sets)]
+
+
+def train(model: Path, data: Path, out: Path, batch: int, changes: dict[str, Any] | None = None) -> None:
+    """Train three epochs; every process writes the rows of each of its batches into `out`."""
+    torch.set_num_threads(1)
+    rank = os.environ.get("RANK", "0")
+    seen: list[list[str]] = []
+    kept = training.Collator.__call__
+
+    def watching(self: Any, items: Any) -> Any:
+        seen.append([row["query"] for _, row in items])
+        return kept(self, items)
+
+    config = TrainConfig(
+        output_dir=out / "model", batch_size=batch, epochs=3, warmup_steps=0, logging_steps=1, save_steps=5,
+        bf16=False, lora_r=2, lora_alpha=2, lora_dropout=0.1, **(changes or {}),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    encoder = Encoder(load_backbone(str(model), dtype="float32"), method="angle", pooling="mean")
+    training.Collator.__call__ = watching  # type: ignore[method-assign]
+    try:
+        rows = load_rows(str(data))
+        training.fit(encoder, rows, ContrastiveObjective(), config, single_set_batches=True)
+    finally:
+        training.Collator.__call__ = kept  # type: ignore[method-assign]
+    (out / f"seen-{rank}.json").write_text(json.dumps(seen))
+
+
+def killed(model: Path, data: Path, out: Path, batch: int, step: int) -> None:
+    """As `train`, killed when the checkpoint of a step is whole."""
+    kept = transformers.Trainer._maybe_log_save_evaluate
+
+    def kill(self: Any, *args: Any, **kwargs: Any) -> None:
+        kept(self, *args, **kwargs)
+        if self.state.global_step >= step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    transformers.Trainer._maybe_log_save_evaluate = kill  # type: ignore[method-assign]
+    train(model, data, out, batch)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_jsonl(tmp_path / "sets.jsonl", rows_of_sets())
+
+
+def seen(folder: Path, rank: int = 0) -> dict[str, Any]:
+    steps = json.loads((folder / "model" / "training.json").read_text())["steps"]
+    return {"batches": json.loads((folder / f"seen-{rank}.json").read_text()), "steps": steps}
+
+
+SET_OF = {row["query"]: row["dataset"] for row in rows_of_sets()}
+
+
+def test_training_takes_batches_of_one_set(tiny_llama: Path, data: Path, tmp_path: Path) -> None:
+    train(tiny_llama, data, tmp_path, 8)
+    found = seen(tmp_path)
+    assert found["steps"] == 3 * (30 // 8 + 21 // 8)
+    batches = found["batches"][-found["steps"] :]
+    assert all(len({SET_OF[query] for query in batch}) == 1 for batch in batches)
+    epochs = [batches[i : i + 5] for i in (0, 5, 10)]
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_rows_without_sets_are_mixed_as_ever(tiny_llama: Path, data: Path, tmp_path: Path) -> None:
+    rows = load_rows(str(data))
+    assert isinstance(rows, RowList)
+    assert rows.columns == ("query", "positive", "negative")
+    assert rows.sets == ["a"] * 30 + ["b"] * 21 + ["c"] * 5
+    plain = write_jsonl(tmp_path / "plain.jsonl", [{k: v for k, v in r.items() if k != "dataset"} for r in rows.rows])
+    train(tiny_llama, plain, tmp_path, 8)
+    batches = seen(tmp_path)["batches"]
+    assert seen(tmp_path)["steps"] == 3 * (56 // 8)
+    assert any(len({SET_OF[query] for query in batch}) > 1 for batch in batches)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_run_goes_on_with_the_batches_that_were_left(
+    tiny_llama: Path, data: Path, tmp_path: Path, processes: int
+) -> None:
+    """15 steps in three epochs, killed at step 8, in the middle of the second; checkpoints at 5 and 10."""
+    batch = 8 // processes
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+    run_processes(train, tiny_llama, data, whole, batch, folder=tmp_path, count=processes)
+    codes = run_processes(killed, tiny_llama, data, broken, batch, 8, folder=tmp_path, count=processes)
+    assert codes[0] == -signal.SIGKILL
+    run_processes(train, tiny_llama, data, broken, batch, folder=tmp_path, count=processes)
+    for rank in range(processes):
+        one, two = seen(whole, rank), seen(broken, rank)
+        assert one["steps"] == two["steps"] == 15
+        assert two["batches"][-10:] == one["batches"][-10:]  # from step 6 on
+    if processes == 2:
+        steps = zip(seen(whole, 0)["batches"][-15:], seen(whole, 1)["batches"][-15:])
+        for first, second in steps:
+            assert len({SET_OF[query] for query in first + second}) == 1
+            assert not set(first) & set(second)
+    losses = [json.loads((f / "model" / "training.json").read_text())["loss"] for f in (whole, broken)]
+    assert losses[0] == losses[1]
