@@ -11,6 +11,7 @@ COMMANDS = {
     "speed": "benchmarks.speed:main",
     "quickstart": "benchmarks.quickstart:main",
     "matrix": "benchmarks.matrix:main",
+    "layers": "benchmarks.layers:main",
 }
 
 if __name__ == "__main__":
