@@ -18,6 +18,7 @@ from common.embedder import Embedder
 from common.encoder_info import EncoderInfo, Usage
 from common.errors import InputError
 from common.forward import run_batches
+from common.prefix_cache import PrefixCache
 from common.prompts import Template, check_texts
 from common.tokenization import Pooled, Tokenized, check_pooled, tokenize
 
@@ -154,6 +155,8 @@ class Encoder:
         truncate_dim: int | None = None,
         devices: Sequence[str] | None = None,
         role: Role = "text",
+        examples: str = "",
+        prefix_cache: PrefixCache = "auto",
     ) -> Any:
         """Vectors of texts, in their order.
 
@@ -169,6 +172,9 @@ class Encoder:
             truncate_dim: keep the first dimensions only (before normalising).
             devices: run on several, for example ["cuda:0", "cuda:1"].
             role: which template: "text", "query" or "document".
+            examples: for templates with a place for them; they are never cut, and `max_length` does not count them.
+            prefix_cache: "auto" runs what all token sequences begin with once, where that pays; "off" never does.
+                The vectors are the same up to rounding.
 
         Returns:
             (n, dim) float32; (dim,) for a single str; (0, dim) for an empty list.
@@ -183,7 +189,14 @@ class Encoder:
                 raise InputError(f"{name} {value}: must be at least 1")
         if truncate_dim is not None and not 1 <= truncate_dim <= self.dim:
             raise InputError(f"truncate_dim {truncate_dim}: must be between 1 and {self.dim}")
-        vectors = self._encode(items, role, instruction, batch_size, max_batch_tokens, show_progress_bar, devices)
+        options = {
+            "batch_size": batch_size,
+            "max_batch_tokens": max_batch_tokens,
+            "show_progress_bar": show_progress_bar,
+            "devices": devices,
+            "prefix_cache": prefix_cache,
+        }
+        vectors = self._encode(items, role, instruction, examples, options)
         if truncate_dim is not None:
             vectors = vectors[:, :truncate_dim]
         if normalize_embeddings or self.normalize:
@@ -210,18 +223,30 @@ class Encoder:
         return self.tokens(texts, role, instruction).ids
 
     def tokens(
-        self, texts: Sequence[str], role: Role = "text", instruction: str | Sequence[str | None] | None = None
+        self,
+        texts: Sequence[str],
+        role: Role = "text",
+        instruction: str | Sequence[str | None] | None = None,
+        examples: str = "",
     ) -> Tokenized:
         """Token ids per text and which of them are pooled.
 
-        Templates are filled, overlong texts shortened (counted, and said once). `instruction`: as in `encode`.
+        Templates are filled, overlong texts shortened (counted, and said once). Options as in `encode`.
         """
         template = self.template_for(role)
-        rendered = [template.render(t, instruction=i) for t, i in zip(texts, _per_text(instruction, len(texts)))]
+        rendered = [
+            template.render(t, instruction=i, examples=examples)
+            for t, i in zip(texts, _per_text(instruction, len(texts)))
+        ]
+        tokenizer = self.backbone.tokenizer
+        limit = self.max_length
+        if examples:
+            limit += len(tokenizer(examples, add_special_tokens=False)["input_ids"])
+            limit = min(limit, getattr(self.backbone.config, "max_position_embeddings", None) or limit)
         tokens = tokenize(
-            self.backbone.tokenizer,
+            tokenizer,
             rendered,
-            self.max_length,
+            limit,
             pooled=self.pooled,
             max_text_length=self.max_text_length,
             compat=self.compat,
@@ -240,19 +265,45 @@ class Encoder:
         texts: list[str],
         role: Role,
         instruction: str | Sequence[str | None] | None,
-        batch_size: int | None,
-        max_batch_tokens: int | None,
-        show_progress_bar: bool | None,
-        devices: Sequence[str] | None,
+        examples: str,
+        options: dict[str, Any],
     ) -> Tensor:
         instructions = _per_text(instruction, len(texts))
-        if not texts:
-            return torch.zeros((0, self.dim))
         unique, index = distinct(list(zip(texts, instructions)))
-        tokens = self.tokens([text for text, _ in unique], role, [i for _, i in unique])
+        tokens = self.tokens([text for text, _ in unique], role, [i for _, i in unique], examples)
+        vectors = self._run(tokens, **options)[torch.tensor(index, dtype=torch.long)]
+        self.usage.texts += len(texts)
+        self._check_finite(vectors)
+        return vectors
+
+    def encode_tokens(self, tokens: Tokenized, **options: Any) -> Tensor:
+        """Vectors (n, dim) of tokenised texts, fp32 on the CPU, not normalised.
+
+        `options`: batch_size, max_batch_tokens, show_progress_bar, devices, prefix_cache of `encode`.
+
+        Raises:
+            InputError: a vector is not finite; names the index.
+        """
+        vectors = self._run(tokens, **options)
+        self.usage.texts += len(tokens.ids)
+        self._check_finite(vectors)
+        return vectors
+
+    def _run(
+        self,
+        tokens: Tokenized,
+        *,
+        batch_size: int | None = None,
+        max_batch_tokens: int | None = None,
+        show_progress_bar: bool | None = None,
+        devices: Sequence[str] | None = None,
+        prefix_cache: PrefixCache = "auto",
+    ) -> Tensor:
+        if not tokens.ids:
+            return torch.zeros((0, self.dim))
         # The same ids with another part pooled are another sequence.
         spans: Any = tokens.pooled or repeat(None)
-        sequences, sequence_index = distinct([(tuple(ids), span) for ids, span in zip(tokens.ids, spans)])
+        sequences, index = distinct([(tuple(ids), span) for ids, span in zip(tokens.ids, spans)])
         vectors, padded = run_batches(
             self.embedder,
             [ids for ids, _ in sequences],
@@ -262,18 +313,18 @@ class Encoder:
             max_tokens=max_batch_tokens,
             show_progress=show_progress_bar,
             devices=devices,
+            prefix_cache=prefix_cache,
         )
-        self.usage.texts += len(texts)
         self.usage.sequences += len(sequences)
         self.usage.tokens += sum(len(ids) for ids, _ in sequences)
         self.usage.padded_tokens += padded
-        where = torch.tensor(sequence_index)[torch.tensor(index)]
-        vectors = vectors[where]
+        return vectors[torch.tensor(index)]
+
+    def _check_finite(self, vectors: Tensor) -> None:
         finite = torch.isfinite(vectors).all(dim=1)
         if not bool(finite.all()):
             i = int((~finite).nonzero()[0])
             raise InputError(f"texts[{i}]: its vector is not finite ({self.backbone.dtype}); try --dtype float32")
-        return vectors
 
     # -- comparing ----------------------------------------------------------------------------------------
 

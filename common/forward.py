@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from common.batching import pad, plan, span_mask
 from common.cpu_linear import fast_linears
+from common.prefix_cache import PrefixCache, PrefixMemory, share_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -42,23 +43,33 @@ def run_batches(
     max_tokens: int | None = None,
     show_progress: bool | None = None,
     devices: Sequence[str] | None = None,
+    prefix_cache: PrefixCache = "auto",
 ) -> tuple[Tensor, int]:
     """Vectors (n, D), fp32 on the CPU, in the order of `sequences`, and the number of padded tokens run.
 
     `pooled`: per sequence the span of tokens to pool (`common.tokenization.Tokenized`); None: all.
+    `prefix_cache`: "auto" runs what all sequences begin with once, where that pays (`common.prefix_cache`).
     On out-of-memory the token budget is halved, for this batch and all later ones, and the work goes on.
     """
     home = next(embedder.parameters()).device
     budget = max_tokens or default_tokens(home)
-    batches = plan([len(s) for s in sequences], budget, max_rows)
     hidden = not show_progress if show_progress is not None else sum(map(len, sequences)) < TOKENS_WORTH_A_BAR
     # Each module's own mode comes back: a frozen trunk in a training embedder must not start to drop out.
     modes = [(module, module.training) for module in embedder.modules()]
     embedder.eval()
     try:
         with tqdm(total=len(sequences), desc="encode", unit="text", disable=hidden, leave=False) as bar:
-            run = _Run(sequences, pooled, pad_id, budget, bar)
             workers = _replicas(embedder, devices, home)
+            shared = None
+            if prefix_cache != "off":
+                memory = prefix_cache if isinstance(prefix_cache, PrefixMemory) else None
+                shared = share_prefix([worker for worker, _ in workers], sequences, pooled, memory=memory)
+            if shared is not None:
+                workers = [(prefixed, device) for prefixed, (_, device) in zip(shared.embedders, workers)]
+                sequences, pooled = shared.rests, shared.pooled
+            batches = plan([len(s) for s in sequences], budget, max_rows)
+            run = _Run(sequences, pooled, pad_id, budget, bar)
+            run.padded_tokens = shared.tokens_run if shared else 0
             if len(workers) == 1:
                 for batch in batches:
                     run.batch(*workers[0], batch)

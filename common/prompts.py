@@ -74,6 +74,8 @@ class Template:
             pattern = self.plain
         elif instruction is not None and not self.takes_instruction:
             raise InputError(f"template {pattern!r} has no place for an instruction; add {{instruction}} or drop it")
+        if examples and "{examples}" not in pattern:
+            raise InputError(f"template {pattern!r} has no place for examples; add {{examples}} or drop them")
         before, after = pattern.split("{text}")
         values = {"instruction": instruction or "", "examples": examples}
 

@@ -237,10 +237,12 @@ def _merged(trunk: nn.Module) -> Any:
 
 
 def _save_adapter(encoder: Encoder, folder: Path, state_dict: dict[str, Any] | None) -> None:
-    """The adapter in the layout of `...ForCausalLM` where the trunk has such a head.
+    """The adapter in the layout of `...ForCausalLM` where the trunk has such a head and is used as one.
 
     That is the layout of the released adapters: plain transformers and PEFT load it on `AutoModelForCausalLM`,
-    and transformers' own loader, which matches on the trunk's prefix, on `AutoModel`.
+    and transformers' own loader, which matches on the trunk's prefix, on `AutoModel`. A trunk that is
+    bidirectional in every layer is no causal language model: as LLM2Vec's released ones, its adapter goes on
+    `AutoModel` by PEFT itself.
     """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
@@ -248,7 +250,7 @@ def _save_adapter(encoder: Encoder, folder: Path, state_dict: dict[str, Any] | N
     trunk: Any = encoder.backbone.model
     config = copy.deepcopy(trunk.peft_config["default"])
     weights = get_peft_model_state_dict(trunk, state_dict=state_dict)
-    if encoder.backbone.is_decoder:
+    if encoder.backbone.is_decoder and get_attention(trunk) != "bidirectional":
         weights = {k.replace(TRUNK, HEADED, 1): v for k, v in weights.items()}
         config.task_type = "CAUSAL_LM"
     config.base_model_name_or_path = encoder.backbone.source.path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from torch.utils.data import Sampler
 
@@ -25,20 +25,17 @@ class SingleSetSampler(Sampler[int]):
         sets: the data set of each row.
         batch: rows of all processes together, of one forward pass.
         seed: of all shuffling.
-        epoch: asked at the start of each pass. accelerate tells its samplers by `set_epoch`, but not those of
-            a resumed training in several processes.
+        source: what the rows are from, for messages.
 
     Raises:
         InputError: no set fills a batch.
     """
 
-    def __init__(
-        self, sets: Sequence[str], batch: int, seed: int, *, epoch: Callable[[], int] = lambda: 0, source: str = "data"
-    ) -> None:
+    def __init__(self, sets: Sequence[str], batch: int, seed: int, *, source: str = "data") -> None:
         self.rows_of: dict[str, list[int]] = {}
         for number, name in enumerate(sets):
             self.rows_of.setdefault(name, []).append(number)
-        self.batch, self.seed, self.epoch = batch, seed, epoch
+        self.batch, self.seed, self.epoch = batch, seed, 0
         short = [name for name, rows in self.rows_of.items() if len(rows) < batch]
         if len(short) == len(self.rows_of):
             raise InputError(
@@ -47,12 +44,16 @@ class SingleSetSampler(Sampler[int]):
         if short:
             logger.warning("%s: never used, shorter than one batch of %d rows: %s", source, batch, ", ".join(short))
 
+    def set_epoch(self, epoch: int) -> None:
+        """Which pass over the data comes next (`common.training_callbacks.TellEpoch`)."""
+        self.epoch = epoch
+
     def __len__(self) -> int:
         """Rows per epoch."""
         return sum(len(rows) // self.batch for rows in self.rows_of.values()) * self.batch
 
     def __iter__(self) -> Iterator[int]:
-        draw = random.Random(f"{self.seed}-{self.epoch()}")
+        draw = random.Random(f"{self.seed}-{self.epoch}")
         batches = []
         for rows in self.rows_of.values():
             shuffled = draw.sample(rows, len(rows))

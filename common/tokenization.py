@@ -72,8 +72,9 @@ def tokenize(
             that the template ends with), or "all".
         max_text_length: tokens of the text alone, at most.
         compat: names of released quirks: `angle:tail-truncation` cuts the end of the whole sequence, template
-            and all, `inbedder:left-truncation` its head; `llm2vec:word-truncation` shortens to `max_text_length` by words; `llm2vec:embed-mask`
-            finds the pooled tokens by counting those of text and suffix alone.
+            and all, `inbedder:left-truncation` its start; `llm2vec:word-truncation` shortens to
+            `max_text_length` by words; `llm2vec:embed-mask` finds the pooled tokens by counting those of text and
+            suffix alone.
 
     Raises:
         InputError: the template alone is longer than `max_length`, a sequence has no token at all, or no mask token

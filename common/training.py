@@ -29,7 +29,7 @@ from common.recipe import TrainConfig
 from common.resume import check_same_recipe, forget_run, last_checkpoint, recipe_of
 from common.saving import load_weights, save_into
 from common.task_batches import SingleSetSampler
-from common.training_callbacks import SaveByTime, StopAfterSteps, StopAtTokens
+from common.training_callbacks import SaveByTime, StopAfterSteps, StopAtTokens, TellEpoch
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ class EmbeddingTrainer(Trainer):
         }
         self.started = time.perf_counter()
         self.seconds_before = 0.0  # of the runs that this one resumes
-        callbacks = [SaveByTime(config.save_minutes), StopAtTokens(config.max_tokens)]
+        callbacks = [SaveByTime(config.save_minutes), StopAtTokens(config.max_tokens), TellEpoch()]
         super().__init__(
             model=encoder.embedder,
             args=arguments,
@@ -220,10 +220,7 @@ class EmbeddingTrainer(Trainer):
         if not isinstance(rows, RowList) or sets is None:
             return super()._get_train_sampler(train_dataset)
         batch = self._train_batch_size * self.args.world_size
-        # state.epoch counts passes, with a fraction; a resumed training has it from its checkpoint.
-        return SingleSetSampler(
-            sets, batch, self.args.seed, epoch=lambda: int(self.state.epoch or 0), source=rows.source
-        )
+        return SingleSetSampler(sets, batch, self.args.seed, source=rows.source)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """All validation rows, also those of a last, smaller batch."""

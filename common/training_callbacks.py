@@ -35,6 +35,23 @@ class SaveByTime(TrainerCallback):
         self.last = time.monotonic()
 
 
+class TellEpoch(TrainerCallback):
+    """Tell the sampler which pass over the data begins.
+
+    accelerate and transformers do so, but not where several processes take up a training within an epoch: the
+    sampler is then one wrapper too deep for both, and the order of the first epoch would come again.
+    """
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """`state.epoch` counts passes, with a fraction; a resumed training has it from its checkpoint."""
+        batches = getattr(kwargs["train_dataloader"], "batch_sampler", None)
+        while hasattr(batches, "batch_sampler"):
+            batches = batches.batch_sampler
+        sampler = getattr(batches, "sampler", None)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(int(state.epoch or 0))
+
+
 class StopAtTokens(TrainerCallback):
     """Stop when the token budget is used up."""
 

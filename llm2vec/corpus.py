@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def read_texts(
         data: Any = load_dataset(name, subset, split=split)
     except (OSError, ValueError) as error:
         raise InputError(f"data {name!r}: {str(error).splitlines()[0]}") from error
-    return Texts(_column(enumerate(data, 1), name, rename), f"{name} ({subset or 'default'}, {split})")
+    return Texts(_column(_numbered(data), name, rename), f"{name} ({subset or 'default'}, {split})")
 
 
 def has_validation_split(name: str, subset: str | None, data_dir: str | Path | None = None) -> bool:
@@ -125,6 +125,15 @@ def _lines(path: Path) -> list[str]:
     if not any(text.strip() for text in texts):
         raise InputError(f"{path}: holds no text")
     return texts
+
+
+def _numbered(data: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a hub data set, from 1; read in batches, which is many times as fast as row by row."""
+    number = 0
+    for batch in data.iter(batch_size=1000):
+        for values in zip(*batch.values()):
+            number += 1
+            yield number, dict(zip(batch, values))
 
 
 def _column(rows: Iterable[tuple[int, Mapping[str, Any]]], source: str, rename: Mapping[str, str] | None) -> list[str]:

@@ -228,7 +228,7 @@ class MntpTrainer(EmbeddingTrainer):
             inputs = self._prepare_inputs(batch)
             with torch.no_grad(), self.compute_loss_context_manager():
                 parts = model(inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["lengths"])
-            totals += torch.stack([part.double().cpu() for part in parts])
+            totals += torch.stack([part.cpu().double() for part in parts])
         loss, count, right = totals.tolist()
         if not count:
             raise InputError(f"{self.validation.ids.source}: no token was masked; give more validation text")

@@ -27,11 +27,13 @@ def main(config: MntpConfig) -> None:
     if not config.model_name_or_path:
         raise InputError("missing: --model_name_or_path")
     # Below the checks of the command line: wrong flags and --help need not wait for torch.
+    from common.model_names import resolve
     from common.optional_packages import installed_attention, installed_reports
     from common.train_program import backbone_options
     from llm2vec.encoder import load
     from llm2vec.mntp import blocks_of, fit_mntp, measured
 
+    resolve(config.model_name_or_path)  # a wrong name is said before the text is read
     config.report_to = installed_reports(config.report_to)
     texts, held_out = corpus(config)
     usable = dataclasses.replace(config, attn_implementation=installed_attention(config.attn_implementation))

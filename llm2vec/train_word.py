@@ -6,7 +6,7 @@ import datetime
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,8 @@ class Splits:
 class Tested:
     """A probe, the words of the test split, what it predicts for them, and how good that is.
 
-    `rows`: the scores of the probe and of taggers without any model. `seconds`: of what took how long.
+    `rows`: the scores of the probe and of taggers without any model. `tokens` and `seconds`: what it took, with this
+    task's share of the pass over the words' states.
     """
 
     task: str
@@ -52,6 +53,7 @@ class Tested:
     data: TaggedStates
     predicted: list[list[str]]
     rows: dict[str, WordScores]
+    tokens: int
     seconds: dict[str, float]
 
 
@@ -75,9 +77,14 @@ def main(config: WordConfig) -> None:
     encoder = load_encoder(config)
     words = word_encoder(config, encoder)
     states = compute_states(config, words, splits)
-    seconds = time.perf_counter() - started
+    seconds, tokens = time.perf_counter() - started, words.tokens
     for task in config.task:
-        found = run_task(config, encoder, states, splits.train, task, {"states": seconds})
+        found = run_task(config, encoder, words, states, splits.train, task)
+        found = replace(
+            found,
+            tokens=found.tokens + tokens // len(config.task),
+            seconds={"states": seconds / len(config.task), **found.seconds},
+        )
         write(config, encoder, words, splits, found)
         print(report(config, splits, found))
     print(f"results: {config.output_dir / RESULTS}")
@@ -191,32 +198,34 @@ def compute_states(config: WordConfig, words: WordEncoder, splits: Splits) -> di
 def run_task(
     config: WordConfig,
     encoder: Encoder,
+    words: WordEncoder,
     states: dict[str, tuple[Any, TaggedSentences]],
     train: TaggedSentences | None,
     task: str,
-    seconds: dict[str, float],
 ) -> Tested:
     """Train a probe for one task, or take the one that is named, and test it.
 
     Args:
+        config: the recipe.
+        encoder, words: where the states are from.
         states: of `compute_states`.
         train: what the floors are made from; None: there are none.
-        seconds: what has taken how long so far.
+        task: one of the recipe's.
     """
     from llm2vec.word_probe import TaggedStates, predicted_tags
 
-    started = time.perf_counter()
+    started, before = time.perf_counter(), words.tokens
     folder = config.output_dir if len(config.task) == 1 else config.output_dir / task
     data = {split: TaggedStates(*one, task) for split, one in states.items()}
     probe, settings = obtain_probe(config, encoder, data, folder, task)
-    kind, words = span_kind(task), data["test"]
-    predicted = predicted_tags(probe, words.states)
-    rows = {"probe": score(words.tags, predicted, kind)}
+    kind, test = span_kind(task), data["test"]
+    predicted = predicted_tags(probe, test.states)
+    rows = {"probe": score(test.tags, predicted, kind)}
     if train is not None:
-        for name, tags in floors(train, task, words.sentences.words).items():
-            rows[name] = score(words.tags, words.scored(tags), kind)
-    seconds = {**seconds, "probe": time.perf_counter() - started}
-    return Tested(task, folder, probe, settings, words, predicted, rows, seconds)
+        for name, tags in floors(train, task, test.sentences.words).items():
+            rows[name] = score(test.tags, test.scored(tags), kind)
+    seconds = {"probe": time.perf_counter() - started}
+    return Tested(task, folder, probe, settings, test, predicted, rows, words.tokens - before, seconds)
 
 
 def obtain_probe(
@@ -337,10 +346,10 @@ def write(config: WordConfig, encoder: Encoder, words: WordEncoder, splits: Spli
         "command": command_line(),
         "seed": config.seed,
         "texts": len(splits.test),
-        "tokens": words.tokens,
+        "tokens": tested.tokens,
         "seconds": sum(tested.seconds.values()),
-        "seconds_of": tested.seconds,  # the states' are spent once for all tasks
-        "tokens_per_second": words.tokens / tested.seconds["states"],
+        "seconds_of": tested.seconds,
+        "tokens_per_second": tested.tokens / sum(tested.seconds.values()),
         "peak_memory_mb": peak_memory_mb(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

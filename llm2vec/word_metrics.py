@@ -150,8 +150,7 @@ def table(rows: Mapping[str, WordScores]) -> str:
     columns = ["", "token accuracy", "token macro F1"]
     if first.spans:
         kind = first.spans.kind
-        plural = span_plural(kind)
-        columns += [f"{kind} F1", "precision", "recall", "macro F1", f"{plural} predicted", f"{plural} right"]
+        columns += [f"{kind} F1", "precision", "recall", f"{kind} macro F1", "predicted", "right"]
     printed = PrettyTable(columns)
     printed.align = "r"
     printed.align[""] = "l"

@@ -129,10 +129,9 @@ def align(
 
 
 def _word_of(words: Sequence[str], spans: Integers) -> Integers:
-    """The word (S,) in which the last character of each sub-token stands; the blank before a word is the word's."""
+    """The word (S,) in which each sub-token (S, 2) begins; the blank before a word is the word's."""
     ends = np.cumsum([len(word) + 1 for word in words]) - 1
-    last = np.maximum(spans[:, 1] - 1, spans[:, 0])
-    return np.minimum(np.searchsorted(ends, last, side="right"), len(words) - 1)
+    return np.minimum(np.searchsorted(ends, spans[:, 0], side="right"), len(words) - 1)
 
 
 def merge(hidden: Tensor, aligned: Aligned, numbers: Sequence[int]) -> Tensor:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from angle.eval import EvalConfig
@@ -137,6 +138,52 @@ print('cos sim (0, 1):', 1 - spatial.distance.cosine(vecs[0], vecs[1]))
 print('cos sim (0, 2)', 1 - spatial.distance.cosine(vecs[0], vecs[2]))
 print('cos sim (1, 2):', 1 - spatial.distance.cosine(vecs[1], vecs[2]))
 """
+
+# khs0415p/training-LLM2VEC-PyTorch@b23dee2, README.md: training, and embedding with a stack of adapters.
+LLM2VEC_MNTP = "python train_mntp.py --model_name [model name or path]"
+LLM2VEC_SIMCSE = "python train_simcse.py --model_name [model name or path] --peft_model_name_or_path [peft name or ath]"
+LLM2VEC_PACKAGE = """
+import torch
+from models import LLM2Vec
+from transformers import AutoTokenizer, AutoModel, AutoConfig
+from peft import PeftModel
+
+tokenzier = AutoTokenizer.from_pretrained("markim/BioLLM2VEC-Mistral-7B-v0.3-mntp", cache_dir="/data")
+tokenzier.padding_side = "left"
+config = AutoConfig.from_pretrained("markim/BioLLM2VEC-Mistral-7B-v0.3-mntp", cache_dir="/data")
+model = AutoModel.from_pretrained("markim/BioLLM2VEC-Mistral-7B-v0.3-mntp", cache_dir="/data", torch_dtype=torch.bfloat16, device_map="cuda")
+
+model = PeftModel.from_pretrained(model, "markim/BioLLM2VEC-Mistral-7B-v0.3-mntp", cache_dir="/data")
+model = model.merge_and_unload()
+
+model = PeftModel.from_pretrained(model, "markim/BioLLM2VEC-Mistral-7B-v0.3-simcse", cache_dir="data")
+
+l2v = LLM2Vec(model, tokenzier)
+
+# Encoding queries using instructions
+instruction = (
+    "Given a web search query, retrieve relevant passages that answer the query:"
+)
+queries = [
+    [instruction, "medicine to take when you have a cold"],
+    [instruction, "how to cure cancer"],
+]
+q_reps = l2v.encode(queries)
+
+# Encoding documents. Instruction are not required for documents
+documents = [
+    "For high fever, antipyretics such as acetaminophen or aspirin can be used.",
+    "The main methods for treating cancer are broadly divided into three categories.",
+]
+d_reps = l2v.encode(documents)
+
+# Compute cosine similarity
+q_reps_norm = torch.nn.functional.normalize(q_reps, p=2, dim=1)
+d_reps_norm = torch.nn.functional.normalize(d_reps, p=2, dim=1)
+cos_sim = torch.mm(q_reps_norm, d_reps_norm.transpose(0, 1))
+
+print(cos_sim)
+"""  # noqa: E501
 
 
 def words_of(command: str) -> list[str]:
@@ -374,3 +421,65 @@ def test_bellm_python_block(llama_folder, lora_folders, monkeypatch):
     np.testing.assert_array_equal(encoder.encode(ours["docs"]), ours["vecs"])
     other = load("bellm", str(llama_folder), adapter=str(lora_folders["headed"]), bidirectional_from=0)
     assert np.abs(other.encode(ours["docs"]) - ours["vecs"]).max() > 1e-3
+
+
+# ----------------------------------------------------------------------------------------------- LLM2Vec
+
+
+def words_with(command: str, **places: str) -> list[str]:
+    """The flags of a command of the README, what stands in brackets replaced."""
+    for place, value in places.items():
+        assert f"[{place.replace('_', ' ')}]" in command
+        command = command.replace(f"[{place.replace('_', ' ')}]", shlex.quote(value))
+    return words_of(command)
+
+
+def test_llm2vec_commands_alone_have_a_default_corpus(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = words_with(LLM2VEC_MNTP, model_name_or_path="mistralai/Mistral-7B-v0.3")
+    mntp = yaml.safe_load(run_script("llm2vec/train_mntp.py", [*words, "--dry_run"]))
+    assert mntp["model_name_or_path"] == "mistralai/Mistral-7B-v0.3"
+    assert mntp["train_name_or_path"] == "Salesforce/wikitext"
+    assert mntp["train_subset_name"] == "wikitext-103-raw-v1"
+    assert mntp["report_to"] == ["tensorboard"]
+    places = {"model_name_or_path": "mistralai/Mistral-7B-v0.3", "peft_name_or_ath": "ckpts/mntp"}
+    simcse = yaml.safe_load(run_script("llm2vec/train_simcse.py", [*words_with(LLM2VEC_SIMCSE, **places), "--dry_run"]))
+    assert simcse["model_name_or_path"] == "mistralai/Mistral-7B-v0.3"
+    assert simcse["peft_model_name_or_path"] == ["ckpts/mntp"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_llm2vec_commands_and_python_block(llama_folder, tmp_path, monkeypatch):
+    """Step 2, step 3 on its adapter, and the block on both: what the seed's user does in one afternoon."""
+    monkeypatch.chdir(tmp_path)
+    small = ["--max_steps", "2", "--batch_size", "4", "--load_kbit", "32", "--bf16", "0", "--device", "cpu"]
+    small += ["--shipped", "--logging_steps", "1", "--lora_r", "4", "--learning_rate", "1e-2"]
+    words = words_with(LLM2VEC_MNTP, model_name_or_path=str(llama_folder))
+    run_script("llm2vec/train_mntp.py", [*words, *small, "--max_length", "32", "--output_dir", "mntp"])
+    assert list(Path("mntp").rglob("events.out.tfevents*")), "TensorBoard logs, as the seed writes them"
+    places = {"model_name_or_path": str(llama_folder), "peft_name_or_ath": "mntp"}
+    run_script("llm2vec/train_simcse.py", [*words_with(LLM2VEC_SIMCSE, **places), *small, "--output_dir", "simcse"])
+    base = "markim/BioLLM2VEC-Mistral-7B-v0.3-mntp"
+    changes = {
+        "from models import": "from llm2vec import",
+        # The seed's first folder holds model and adapter; ours hold the adapter alone.
+        **{f'{kind}.from_pretrained("{base}"': f'{kind}.from_pretrained("{llama_folder}"'
+           for kind in ("AutoTokenizer", "AutoConfig", "AutoModel")},
+        f'"{base}"': '"mntp"',
+        '"markim/BioLLM2VEC-Mistral-7B-v0.3-simcse"': '"simcse"',
+        "torch.bfloat16": "torch.float32",
+        ', device_map="cuda"': "",
+    }  # fmt: skip
+    ours = run_block(LLM2VEC_PACKAGE, changes)
+    for name in ("q_reps", "d_reps"):
+        assert ours[name].shape == (2, 32)
+        assert ours[name].dtype == torch.float32
+        assert ours[name].device.type == "cpu"
+    assert ours["cos_sim"].shape == (2, 2)
+    from llm2vec.encoder import load
+
+    encoder = load(str(llama_folder), adapter=["mntp", "simcse"], template="{instruction} {text}", dtype="float32")
+    queries = encoder.encode([text for _, text in ours["queries"]], instruction=ours["instruction"])
+    np.testing.assert_allclose(ours["q_reps"].numpy(), queries, atol=1e-5)
+    bare = load(str(llama_folder), dtype="float32")
+    assert np.abs(bare.encode(ours["documents"]) - ours["d_reps"].numpy()).max() > 1e-3  # the adapters count

@@ -11,7 +11,7 @@ from common import cli
 from common.environment import command_line
 from common.errors import InputError
 from common.io import sha256_file, write_json
-from common.triplets import Rule, check_output, make_triplets, read_nli, write_triplets
+from common.mining.triplets import Rule, check_output, make_triplets, read_nli, write_triplets
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ ours against it. It is not called here because it knows a positive only by its e
 of others, takes a SentenceTransformer or CrossEncoder alone, prints what its margins removed instead of
 returning it, draws from the process's random state, and holds all candidates of all queries at once.
 
-Nothing here imports torch; what scores texts is in `common.mining_scores`.
+Nothing here imports torch; what scores texts is in `common.mining.scores`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from common.errors import InputError
-from common.mining_task import TEXT_GUARDS, MiningTask, Row, Side, listed
-from common.triplets import text_key
+from common.mining.task import TEXT_GUARDS, MiningTask, Row, Side, listed
+from common.mining.triplets import text_key
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,10 +12,10 @@ from common import cli
 from common.environment import command_line, environment
 from common.errors import InputError
 from common.io import read_json, sha256_file, write_json
-from common.mining import MiningOptions, MiningReport, mine
-from common.mining_task import MiningTask, prepare
+from common.mining.mine import MiningOptions, MiningReport, mine
+from common.mining.task import MiningTask, prepare
+from common.mining.triplets import check_output, read_nli, write_triplets
 from common.reading import read_rows
-from common.triplets import check_output, read_nli, write_triplets
 
 if TYPE_CHECKING:
     from common.encoder import Encoder
@@ -124,7 +124,7 @@ def _texts(path: Path) -> list[str]:
 
 
 def _mined(config: MineConfig, task: MiningTask) -> tuple[list[dict[str, Any]], MiningReport, dict[str, Any]]:
-    from common.mining_scores import CrossScores, VectorScores
+    from common.mining.scores import CrossScores, VectorScores
 
     retriever = _encoder(config, config.method, config.model, config.adapter)
     batch = {"batch_size": config.batch_size}

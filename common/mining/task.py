@@ -1,4 +1,4 @@
-"""The texts of rows as numbers, and what is known to be no negative of a query. Used by `common.mining`."""
+"""The texts of rows as numbers, and what is known to be no negative of a query. Used by `common.mining.mine`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from common.errors import InputError
-from common.triplets import text_key
+from common.mining.triplets import text_key
 
 Row = dict[str, Any]
 Side = Literal["queries", "positives", "negatives"]
@@ -64,7 +64,7 @@ def prepare(
         if not isinstance(row.get("query"), str) or "positive" not in row:
             raise InputError(
                 f"row {number}: mining needs one query and a positive, not {', '.join(row)}; "
-                "make triplets of NLI pairs first (python -m common.make_triplets)"
+                "make triplets of NLI pairs first (python -m common.mining.make_triplets)"
             )
     columns: dict[Side, Iterable[str]] = {
         "queries": (row["query"] for row in rows),

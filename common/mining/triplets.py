@@ -1,6 +1,6 @@
 """NLI pairs as training triplets, in SimCSE's way: per premise an entailed text and a contradicting one.
 
-Light (no torch): `common.make_triplets` is its program, `common.mining` uses its reading and writing.
+Light (no torch): `common.mining.make_triplets` is its program, `common.mining.mine` uses its reading and writing.
 """
 
 from __future__ import annotations

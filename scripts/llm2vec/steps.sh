@@ -20,7 +20,7 @@ if [ -n "$data" ]; then
   sentences=(--train_name_or_path "$data/plain_text/wiki1m_head.jsonl.gz")
   triplets=(--train_name_or_path "$data/nli_train/all_triplets.jsonl.gz")
   where=(--data_dir "$data")
-  mntp=${MNTP:-500000} simcse=${SIMCSE:-250000} supervised=${SUPERVISED:-600000}
+  mntp=${MNTP:-300000} simcse=${SIMCSE:-150000} supervised=${SUPERVISED:-400000}
 else
   suite=${SUITE:-sts-shipped}
   text=(--shipped) sentences=(--shipped) triplets=(--train_name_or_path shipped:triplets) where=()
@@ -54,9 +54,9 @@ run llm2vec/train_supervised.py --model_name_or_path "$model" --peft_model_name_
   --output_dir "$out/supervised" --loss_scale 20 "${contrast[@]}" "${lora[@]}"
 score 5-llm2vec-supervised llm2vec "$out/supervised"
 
-score 6-bellm-zero-shot bellm "$model" --text_edits end-marks
 run bellm/train.py --model_name_or_path "$model" "${triplets[@]}" --output_dir "$out/bellm" "${contrast[@]}" "${lora[@]}"
 score 7-bellm bellm "$out/bellm" --text_edits end-marks
+score 6-bellm-zero-shot bellm "$model" --text_edits end-marks
 
 echo "== every step against the one before it"
 previous=

@@ -162,6 +162,23 @@ def test_a_list_of_k_and_the_models_own_attention(
     assert document["runs"][0]["fingerprint"] == encoder.info.fingerprint
 
 
+def test_bellm_keeps_its_quirk_with_every_k(
+    config: Callable[..., LayersConfig], ordinary: Callable[..., float], tmp_path: Path
+) -> None:
+    scores = {}
+    for compat in ([], ["bellm:unmask-padding"]):
+        made = config(method="bellm", compat=compat, bidirectional_from=["1"], output=tmp_path / str(len(compat)))
+        encoder = run_module.load_encoder(made)
+        before = encoder.encode(["rain", "a longer text beside it"])
+        document, _ = evaluate(made, encoder=encoder)
+        assert [run["bidirectional_from"] for run in document["runs"]] == [2, 1], "the last layer is BeLLM's own"
+        scores[len(compat)] = [scores_of(document, k)[-1] for k in (1, 2)]
+        assert scores[len(compat)][1] == pytest.approx(ordinary(made), abs=1e-9)
+        assert scores[len(compat)][0] == pytest.approx(ordinary(made, options={"bidirectional_from": 1}), abs=1e-9)
+        np.testing.assert_array_equal(encoder.encode(["rain", "a longer text beside it"]), before)
+    assert all(a != b for a, b in zip(scores[0], scores[1])), "the quirk is at work"
+
+
 def test_the_attention_comes_back_after_an_error(
     config: Callable[..., LayersConfig], make_encoder: Callable[..., Encoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:

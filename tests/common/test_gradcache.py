@@ -11,7 +11,7 @@ from training_fixtures import sentences
 
 from angle.encoder import load
 from common.angle_objective import AngleObjective
-from common.batching import plan
+from common.batching import plan, span_mask
 from common.data import Collator, split_columns
 from common.encoder import Embedder, Encoder
 from common.gradcache import RandomState, backward_in_chunks
@@ -160,3 +160,24 @@ def test_a_random_state_is_replayed_and_put_back() -> None:
     with state.replay():
         assert torch.equal(torch.rand(2), first)
     assert torch.equal(torch.get_rng_state(), expected_next)
+
+
+@pytest.mark.parametrize("chunk_tokens", [16, 40])
+def test_a_part_of_the_tokens_is_pooled_in_chunks_too(encoder: Encoder, chunk_tokens: int) -> None:
+    """Without [CLS] and the last token of each row; the plain loss through the whole batch, dropout off."""
+    batch = batch_of(encoder)
+    encoder.embedder.eval()
+    spans = [(1, length - 1) for length in batch["lengths"]]
+    pool_mask = span_mask(spans, batch["input_ids"].shape[1])
+    inputs = batch["input_ids"], batch["attention_mask"]
+    whole = loss_of(batch)(encoder.embedder(*inputs, pool_mask))
+    whole.backward()
+    reference = gradients(encoder.embedder)
+    loss = backward_in_chunks(
+        encoder.embedder, *inputs, batch["lengths"], pool_mask, loss_of=loss_of(batch), chunk_tokens=chunk_tokens,
+        autocast=contextlib.nullcontext, backward=Tensor.backward,
+    )  # fmt: skip
+    assert len(plan(batch["lengths"], chunk_tokens)) > 2
+    assert_same(gradients(encoder.embedder), reference)
+    torch.testing.assert_close(loss, whole.detach())
+    assert abs(loss - cached(encoder.embedder, batch, chunk_tokens)) > 1e-3

@@ -62,22 +62,23 @@ def test_batches_and_rows_are_shuffled() -> None:
     assert any(abs(batch[0] - batch[1]) > 4 for batch in of_a)  # not only the batches as wholes
 
 
+def order_of(seed: int, epoch: int, size: int = 3) -> list[int]:
+    sampler = SingleSetSampler(SETS, size, seed)
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
-    epoch = 0
-    sampler = SingleSetSampler(SETS, 3, 1, epoch=lambda: epoch)
+    sampler = SingleSetSampler(SETS, 3, 1)
     first = list(sampler)
     assert list(sampler) == first  # asked again, as a resumed training does
-    assert list(SingleSetSampler(SETS, 3, 2)) != first
-    epoch = 1
-    second = list(sampler)
-    assert second != first
-    assert list(SingleSetSampler(SETS, 3, 1, epoch=lambda: 1)) == second
+    assert order_of(2, 0) != first
+    sampler.set_epoch(1)
+    assert list(sampler) == order_of(1, 1) != first
 
 
 def test_what_a_short_batch_leaves_out_changes() -> None:
-    left_out = {
-        frozenset(range(10)) - set(SingleSetSampler(SETS, 4, 1, epoch=lambda epoch=epoch: epoch)) for epoch in range(8)
-    }
+    left_out = {frozenset(range(10)) - set(order_of(1, epoch, size=4)) for epoch in range(8)}
     assert len(left_out) > 1
 
 
@@ -111,7 +112,7 @@ def train(model: Path, data: Path, out: Path, batch: int, changes: dict[str, Any
         return kept(self, items)
 
     config = TrainConfig(
-        output_dir=out / "model", batch_size=batch, epochs=3, warmup_steps=0, logging_steps=1, save_steps=5,
+        output_dir=out / "model", batch_size=batch, epochs=3, warmup_steps=0, logging_steps=1, save_steps=4,
         bf16=False, lora_r=2, lora_alpha=2, lora_dropout=0.1, **(changes or {}),
     )  # fmt: skip
     torch.manual_seed(0)
@@ -143,6 +144,12 @@ def data(tmp_path: Path) -> Path:
     return write_jsonl(tmp_path / "sets.jsonl", rows_of_sets())
 
 
+def without_sets(data: Path, folder: Path) -> Path:
+    """The same rows, which do not say where they are from."""
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    return write_jsonl(folder / "plain.jsonl", [{k: v for k, v in row.items() if k != "dataset"} for row in rows])
+
+
 def seen(folder: Path, rank: int = 0) -> dict[str, Any]:
     steps = json.loads((folder / "model" / "training.json").read_text())["steps"]
     return {"batches": json.loads((folder / f"seen-{rank}.json").read_text()), "steps": steps}
@@ -166,32 +173,35 @@ def test_rows_without_sets_are_mixed_as_ever(tiny_llama: Path, data: Path, tmp_p
     assert isinstance(rows, RowList)
     assert rows.columns == ("query", "positive", "negative")
     assert rows.sets == ["a"] * 30 + ["b"] * 21 + ["c"] * 5
-    plain = write_jsonl(tmp_path / "plain.jsonl", [{k: v for k, v in r.items() if k != "dataset"} for r in rows.rows])
-    train(tiny_llama, plain, tmp_path, 8)
+    train(tiny_llama, without_sets(data, tmp_path), tmp_path, 8)
     batches = seen(tmp_path)["batches"]
     assert seen(tmp_path)["steps"] == 3 * (56 // 8)
     assert any(len({SET_OF[query] for query in batch}) > 1 for batch in batches)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(("processes", "sets"), [(1, True), (2, True), (2, False)])
 def test_a_killed_run_goes_on_with_the_batches_that_were_left(
-    tiny_llama: Path, data: Path, tmp_path: Path, processes: int
+    tiny_llama: Path, data: Path, tmp_path: Path, processes: int, sets: bool
 ) -> None:
-    """15 steps in three epochs, killed at step 8, in the middle of the second; checkpoints at 5 and 10."""
+    """15 or 21 steps in three epochs; the checkpoint of step 8 is in the middle of the second."""
     batch = 8 // processes
+    if not sets:
+        data = without_sets(data, tmp_path)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         folder.mkdir()
     run_processes(train, tiny_llama, data, whole, batch, folder=tmp_path, count=processes)
-    codes = run_processes(killed, tiny_llama, data, broken, batch, 8, folder=tmp_path, count=processes)
+    codes = run_processes(killed, tiny_llama, data, broken, batch, 10, folder=tmp_path, count=processes)
     assert codes[0] == -signal.SIGKILL
     run_processes(train, tiny_llama, data, broken, batch, folder=tmp_path, count=processes)
     for rank in range(processes):
         one, two = seen(whole, rank), seen(broken, rank)
-        assert one["steps"] == two["steps"] == 15
-        assert two["batches"][-10:] == one["batches"][-10:]  # from step 6 on
-    if processes == 2:
+        assert one["steps"] == two["steps"] == (15 if sets else 21)
+        left = one["steps"] - 8  # the checkpoint of step 8 is the last
+        assert two["batches"][-left:] == one["batches"][-left:]
+        assert "checkpoint-8" in (tmp_path / "log-0.txt").read_text()
+    if processes == 2 and sets:
         steps = zip(seen(whole, 0)["batches"][-15:], seen(whole, 1)["batches"][-15:])
         for first, second in steps:
             assert len({SET_OF[query] for query in first + second}) == 1

@@ -19,7 +19,9 @@ def run(model: Path, out: Path, stop: int | None, **changes: Any) -> dict[str, A
     """Train on 72 rows in batches of 12; the log of the run."""
     encoder = Encoder(load_backbone(str(model), dtype="float32"), method="angle", pooling="mean")
     settings: dict[str, Any] = {"epochs": 3, "save_steps": 4, **changes}
-    config = TrainConfig(output_dir=out, batch_size=12, warmup_steps=0, logging_steps=1, bf16=False, lora_r=2, **settings)
+    config = TrainConfig(
+        output_dir=out, batch_size=12, warmup_steps=0, logging_steps=1, bf16=False, lora_r=2, **settings
+    )
     fit(encoder, RowList(sentences()[:72], "s"), ContrastiveObjective(), config, stop_after_steps=stop)
     checkpoint = next(out.glob("checkpoint-*"))
     history = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]

@@ -56,6 +56,16 @@ def test_what_is_no_text_is_named(tmp_path: Path, offline: None) -> None:
     assert not has_validation_split("Salesforce/wikitext", None)
 
 
+def test_rows_of_the_hub_are_read_in_batches_and_numbered() -> None:
+    from datasets import Dataset
+
+    data = Dataset.from_dict({"id": list(range(2500)), "text": [f"text {i}" for i in range(2500)]})
+    found = list(corpus._numbered(data))
+    assert found[0] == (1, {"id": 0, "text": "text 0"})
+    assert [number for number, _ in found] == list(range(1, 2501))
+    assert corpus._column(found, "s", None) == data["text"][:]
+
+
 def test_a_local_file_has_no_split_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub is not even asked."""
     monkeypatch.setattr(corpus, "hub_reachable", lambda: pytest.fail("asked"))

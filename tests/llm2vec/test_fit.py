@@ -15,7 +15,7 @@ from training_fixtures import labelled, save_tiny, sentences
 
 from common import registry, training
 from common.contrastive_objective import ContrastiveObjective
-from common.data import Collator, RowList, RowStream
+from common.data import Collator, RowList, RowStream, split_columns
 from common.encoder import Encoder
 from common.errors import InputError
 from common.recipe import TrainConfig
@@ -175,3 +175,27 @@ def test_training_reads_texts_up_to_the_whole_length(model: Path) -> None:
     assert len(encoder.tokenize(["the cat sleeps"])[0]) == 2
     assert len(reader_of(encoder).tokenize(["the cat sleeps"])[0]) == 3
     assert encoder.max_text_length == 2
+
+
+@pytest.mark.parametrize("grad_cache_tokens", [None, 40])
+def test_instructions_are_left_out_of_the_pooling_in_training(
+    model: Path, tmp_path: Path, grad_cache_tokens: int | None
+) -> None:
+    """The loss of the first step, by hand."""
+    rows = [{**row, "instruction": "Summarize in one word :"} for row in TRIPLETS[:8]]
+    config = TrainConfig(
+        output_dir=tmp_path, batch_size=8, max_steps=1, logging_steps=1, lora_dropout=0.0, bf16=False,
+        grad_cache_tokens=grad_cache_tokens,
+    )  # fmt: skip
+    fit(loaded(model), RowList(rows, "rows"), config)
+    encoder = loaded(model)
+    batch = Collator(reader_of(encoder))(list(enumerate(rows)))
+
+    def loss(pool_mask: torch.Tensor | None) -> float:
+        with torch.no_grad():
+            vectors = encoder.embedder(batch["input_ids"], batch["attention_mask"], pool_mask)
+        columns, ids = (split_columns(x, batch["columns"]) for x in (vectors, batch["text_ids"]))
+        return float(ContrastiveObjective(50)(columns, None, text_ids=ids))
+
+    assert summary(tmp_path)["loss"][0][1] == pytest.approx(loss(batch["pool_mask"]), abs=1e-3)
+    assert abs(loss(None) - loss(batch["pool_mask"])) > 0.1

@@ -216,6 +216,22 @@ def test_special_tokens_and_padding_are_never_masked() -> None:
     assert torch.equal(batch["input_ids"][~expected], before["input_ids"][~expected])
 
 
+def test_the_first_token_of_a_row_is_never_scored_and_never_counted() -> None:
+    """Where a block cuts a document in two, a row begins without a special token."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(GOLDEN / "tiny_llama")
+    blocks = pack(tokenize_texts(tokenizer, ["w1 w2 w3 w4 w5 w6 w7 w8"]), 4, "s")
+    collator = MaskingCollator(tokenizer, Masking(3, 96, 1.0, "all_mask"))
+    batch = collator([blocks[0], blocks[1]])
+    assert batch["input_ids"][1, 0] != tokenizer.bos_token_id
+    collator.mask(batch, torch.Generator())
+    assert (batch["labels"] != IGNORED).tolist() == [[False, True, True, True]] * 2
+    with torch.no_grad():
+        _, count, _ = model_of(GOLDEN / "tiny_llama")(**batch)
+    assert int(count) == int((batch["labels"] != IGNORED).sum()) == 6
+
+
 def test_shuffled_labels_are_the_same_ones_elsewhere() -> None:
     from transformers import AutoTokenizer
 

@@ -81,9 +81,12 @@ def test_two_tasks_from_one_pass(program: Callable[..., Any], llama_folder: Path
     assert summary["counts"]["tokens"] == counts["tokens"]
     assert f"20 sentences, {counts['tokens']} words, {counts['gold_entities']} entities; trained on 40" in done.out
     assert "floor: most frequent tag" in done.out
-    # One pass over each split, whatever the number of tasks.
-    tokens = json.loads((tmp_path / "results" / "conll2003-ner_tags.json").read_text())["tokens"]
-    assert tokens == pos.tokens
+    # One pass over each split, whatever the number of tasks: each bears its share.
+    done = program(*words(llama_folder, data, tmp_path / "one", "--task", "pos_tags"))
+    assert done.code == 0, done.err
+    alone = read_folder(tmp_path / "one" / "results")["conll2003-pos_tags"]
+    assert alone.tokens // 2 == ner.tokens == pos.tokens
+    assert alone.scores == pos.scores
 
 
 def test_a_classifier_is_tested_as_it_was(
@@ -143,9 +146,7 @@ def test_files_in_place_of_a_data_set(
 
 
 @pytest.mark.parametrize("released", [RELEASED_TRAINING, RELEASED_TEST], ids=["train", "test"])
-def test_released_configs_run_unchanged(
-    program: Callable[..., Any], tmp_path: Path, released: dict[str, Any]
-) -> None:
+def test_released_configs_run_unchanged(program: Callable[..., Any], tmp_path: Path, released: dict[str, Any]) -> None:
     file = tmp_path / "Llama2.json"
     file.write_text(json.dumps(released))
     done = program(PROGRAM, file, "--dry_run")
@@ -224,8 +225,13 @@ def test_flags_need_no_torch() -> None:
 def test_folders_differ_where_states_do() -> None:
     names = {
         WordConfig(model_name_or_path="org/m", **changes).output_dir  # type: ignore[arg-type]
-        for changes in ({}, {"bidirectional": False}, {"retroactive_labels": "same_token"}, {"adapter": ["org/a"]},
-                        {"dataset_name": "conll2000"})  # fmt: skip
+        for changes in (
+            {},
+            {"bidirectional": False},
+            {"retroactive_labels": "same_token"},
+            {"adapter": ["org/a"]},
+            {"dataset_name": "conll2000"},
+        )
     }
     assert len(names) == 5
 

@@ -97,8 +97,11 @@ def test_hub_classes_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     datasets = pytest.importorskip("datasets")
     ner = datasets.ClassLabel(names=["O", "B-PER", "I-PER"])
     features = datasets.Features(
-        {"id": datasets.Value("string"), "tokens": datasets.List(datasets.Value("string")),
-         "ner_tags": datasets.List(ner)}  # fmt: skip
+        {
+            "id": datasets.Value("string"),
+            "tokens": datasets.List(datasets.Value("string")),
+            "ner_tags": datasets.List(ner),
+        }
     )
     data = datasets.Dataset.from_dict({"id": ["0"], "tokens": [["Ann", "Lee", "sat"]], "ner_tags": [[1, 2, 0]]},
                                       features=features)  # fmt: skip

@@ -12,14 +12,14 @@ from llm2vec.word_data import read_file
 from llm2vec.word_metrics import class_table, floors, score, table
 
 GOLD = [
-    "B-PER I-PER O O B-LOC".split(),
-    "O B-ORG I-ORG O".split(),
-    "B-LOC B-LOC O".split(),
+    ["B-PER", "I-PER", "O", "O", "B-LOC"],
+    ["O", "B-ORG", "I-ORG", "O"],
+    ["B-LOC", "B-LOC", "O"],
 ]
 PREDICTED = [
-    "B-PER I-PER O B-LOC I-LOC".split(),  # the person is right; the place begins too early
-    "O B-ORG O O".split(),  # too short
-    "B-LOC I-LOC O".split(),  # two places in one
+    ["B-PER", "I-PER", "O", "B-LOC", "I-LOC"],  # the person is right; the place begins too early
+    ["O", "B-ORG", "O", "O"],  # too short
+    ["B-LOC", "I-LOC", "O"],  # two places in one
 ]
 
 
@@ -109,7 +109,7 @@ def test_the_word_floor_solves_what_words_decide(tmp_path: Path) -> None:
 def test_tables_show_every_figure() -> None:
     found = score(GOLD, PREDICTED, "entity")
     printed = table({"linear probe": found})
-    for text in ("token accuracy", "66.67", "entity F1", "22.22", "25.00", "20.00", "entities right"):
+    for text in ("token accuracy", "66.67", "entity F1", "22.22", "25.00", "20.00", "predicted", "right"):
         assert text in printed
     lines = class_table(found).splitlines()
     assert [line.split("|")[1].strip() for line in lines[3:-1]] == ["LOC", "ORG", "PER"]

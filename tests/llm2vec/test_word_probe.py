@@ -83,7 +83,9 @@ def test_live_states_train_the_same_probe(encoder: WordEncoder, folder: Path, tm
     other = fitted(recipe(tmp_path / "live", epochs=2), two).classifier.weight
     assert encoder.tokens == before + 2 * sum(one.aligned.lengths)
     assert torch.allclose(found, other, atol=1e-4)
-    assert not torch.allclose(found, fitted(recipe(tmp_path / "seed", epochs=2, seed=1), one).classifier.weight, atol=1e-2)
+    assert not torch.allclose(
+        found, fitted(recipe(tmp_path / "seed", epochs=2, seed=1), one).classifier.weight, atol=1e-2
+    )
 
 
 def test_the_trunk_stays_as_it_is(llama_folder: Path, folder: Path, tmp_path: Path) -> None:
@@ -142,7 +144,7 @@ def test_the_learning_rate_is_planned_for_all_epochs(encoder: WordEncoder, folde
 
 def test_a_test_step_that_never_came(encoder: WordEncoder, folder: Path, tmp_path: Path) -> None:
     train = cached(encoder, split_of(folder, "train").head(16))
-    with pytest.raises(InputError, match="--test_step 50: no .*checkpoint-50: training ended after 2"):
+    with pytest.raises(InputError, match=r"--test_step 50: no .*checkpoint-50: training ended after 2"):
         fitted(recipe(tmp_path, epochs=1, save_strategy="steps", save_steps=1, test_step=50), train)
     with pytest.raises(InputError, match="--test_step 3: no checkpoint is kept there"):
         recipe(tmp_path, save_strategy="steps", save_steps=2, test_step=3)

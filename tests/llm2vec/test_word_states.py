@@ -54,7 +54,7 @@ def by_hand(backbone: Backbone, words: list[str], labels: str, merge: bool = Tru
             i
             for i, (offset, special) in enumerate(zip(encoded["offset_mapping"], encoded["special_tokens_mask"]))
             # Some tokenizers count the blank before a word to the word's first token.
-            if not special and start <= offset[1] - 1 < end or (not special and offset[1] == start and start > 0)
+            if (not special and start <= offset[1] - 1 < end) or (not special and offset[1] == start and start > 0)
         ]
         own = own if merge else own[:1]
         places = [max(i - 1, 0) for i in own] if labels == "next_token" else own

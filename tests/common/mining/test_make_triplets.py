@@ -18,8 +18,8 @@ from common import cli
 from common.data import load_rows
 from common.errors import InputError
 from common.io import sha256_file
-from common.make_triplets import TripletConfig, main
-from common.triplets import NliPair, check_output, make_triplets, read_nli, text_key, write_triplets
+from common.mining.make_triplets import TripletConfig, main
+from common.mining.triplets import NliPair, check_output, make_triplets, read_nli, text_key, write_triplets
 
 CAT = "A cat sleeps on the mat."
 PAIRS = [
@@ -283,8 +283,8 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize("program", ["make_triplets", "mine_negatives"])
 def test_help_waits_for_no_heavy_library(program: str) -> None:
-    check = f"import sys, runpy; sys.argv = ['common.{program}', '--help']\n"
-    check += f"try: runpy.run_module('common.{program}', run_name='__main__', alter_sys=True)\n"
+    check = f"import sys, runpy; sys.argv = ['common.mining.{program}', '--help']\n"
+    check += f"try: runpy.run_module('common.mining.{program}', run_name='__main__', alter_sys=True)\n"
     check += "except SystemExit: print('heavy:', *{'torch', 'transformers', 'numpy', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("usage: ")

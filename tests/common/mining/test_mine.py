@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_fixtures import sentences
 
-from common import mining_scores
 from common.encoder import Encoder
 from common.errors import InputError
-from common.mining import GUARDS, MiningOptions, MiningReport, mine, score_guard
-from common.mining_scores import CrossScores, VectorScores
-from common.mining_task import MiningTask, prepare
+from common.mining import scores as mining_scores
+from common.mining.mine import GUARDS, MiningOptions, MiningReport, mine, score_guard
+from common.mining.scores import CrossScores, VectorScores
+from common.mining.task import MiningTask, prepare
+from common.mining.triplets import text_key
 from common.registry import load
-from common.triplets import text_key
 
 Rows = list[dict[str, Any]]
 

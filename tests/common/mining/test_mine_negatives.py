@@ -1,4 +1,4 @@
-"""`python -m common.mine_negatives`: from a file to a file, with its report."""
+"""`python -m common.mining.mine_negatives`: from a file to a file, with its report."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from training_fixtures import sentences, write_jsonl
 
-from common import cli, mine_negatives
+from common import cli
 from common.data import load_rows
 from common.encoder import Encoder
 from common.errors import InputError
 from common.io import sha256_file
-from common.mine_negatives import MineConfig, main
+from common.mining import mine_negatives
+from common.mining.mine_negatives import MineConfig, main
 
 FRENCH = sentences()[:40]
 Run = Callable[..., dict[str, Any]]

@@ -1,0 +1,1 @@
+"""Better training data: triplets from labelled pairs, hard negatives by retrieval and reranking."""
