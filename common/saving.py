@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from transformers import AutoTokenizer
 
 from common.attention import get_attention, num_layers, set_attention
 from common.attention_parts import drops_window, find_parts
@@ -157,6 +158,9 @@ def load(folder: Path, **options: Any) -> Encoder:
         extra = options.pop("adapter", None)
         stack = [*stacked_adapters(folder, saved), str(folder), *([extra] if isinstance(extra, str) else extra or [])]
         backbone = load_backbone(base, adapter=stack, revision=saved["revision"], **options)
+        if (folder / "tokenizer_config.json").is_file():
+            # That of the base may not add the BOS and EOS that the adapter was trained with, or lack its tokens.
+            backbone.tokenizer = AutoTokenizer.from_pretrained(folder)
     compat = overrides.get("compat", frozenset(saved["compat"]))
     _attend_as_saved(backbone.model, saved, asked, "bellm:unmask-padding" in compat, folder)
     templates = {role: Template(**t) for role, t in saved["templates"].items()}
