@@ -32,10 +32,12 @@ from common.tokenization import Span
 
 logger = logging.getLogger(__name__)
 
-# Sharing pays where it saves this part of all tokens, and so many that a further forward pass (over the prefix) is
-# made up for: on a GPU a pass over a few thousand tokens takes about as long as one over a single token.
-WORTHWHILE_PART = 0.1
-WORTHWHILE_TOKENS = {"cpu": 64}
+# Sharing pays where what it saves is over this part of all tokens (behind a prefix each of them costs up to a fifth more,
+# the most in half precision) and over so many tokens that the pass over the prefix is made up for: reading the weights
+# once more takes as long as some fifty tokens on a CPU, and as a few thousand on a GPU. Measured with SmolLM2-135M.
+WORTHWHILE_PART = {torch.float32: 1 / 6}
+WORTHWHILE_PART_ELSEWHERE = 1 / 3
+WORTHWHILE_TOKENS = {"cpu": 48}
 WORTHWHILE_TOKENS_ELSEWHERE = 4096
 
 
@@ -103,14 +105,13 @@ def share_prefix(
     if type(first) is not Embedder:  # others read more of the states than the pooled tokens
         return None
     length = common_prefix(first, sequences, pooled)
-    device = next(first.parameters()).device
     if not length or (reason := why_not(first, max(map(len, sequences)))):
         logger.debug("%d common tokens are not shared%s", length, f": {reason}" if length else "")
         return None
     memory = memory if len(embedders) == 1 else None
     known = memory.recall(first, sequences[0][:length]) if memory else None
     known_length = len(known.prefix) if known else 0
-    if even_if_slower or is_worthwhile(length, known_length, sequences, device):
+    if even_if_slower or is_worthwhile(length, known_length, sequences, first):
         try:
             prefixed = [PrefixEmbedder(e, sequences[0][:length]) for e in embedders]  # type: ignore[arg-type]
         except NotShareable as error:
@@ -119,7 +120,7 @@ def share_prefix(
         if memory:
             memory.keep(prefixed[0])
         run = length * len(embedders)
-    elif known and known_length * len(sequences) >= WORTHWHILE_PART * sum(map(len, sequences)):
+    elif known and known_length * len(sequences) >= _worthwhile_part(first) * sum(map(len, sequences)):
         prefixed, length, run = [known], known_length, 0
     else:
         return None
@@ -157,11 +158,16 @@ def _first_needed(embedder: Embedder, length: int, span: Span | None) -> int:
     return 0
 
 
-def is_worthwhile(length: int, known: int, sequences: Sequence[Sequence[int]], device: torch.device) -> bool:
+def is_worthwhile(length: int, known: int, sequences: Sequence[Sequence[int]], embedder: nn.Module) -> bool:
     """Whether running a prefix of `length` tokens saves enough where the first `known` of them need not be run."""
     saved = len(sequences) * (length - known) - length
-    least = WORTHWHILE_TOKENS.get(device.type, WORTHWHILE_TOKENS_ELSEWHERE)
-    return saved >= max(least, WORTHWHILE_PART * sum(len(s) - known for s in sequences))
+    device = next(embedder.parameters()).device.type
+    least = WORTHWHILE_TOKENS.get(device, WORTHWHILE_TOKENS_ELSEWHERE)
+    return saved >= least + _worthwhile_part(embedder) * sum(len(s) - known for s in sequences)
+
+
+def _worthwhile_part(embedder: nn.Module) -> float:
+    return WORTHWHILE_PART.get(next(embedder.parameters()).dtype, WORTHWHILE_PART_ELSEWHERE)
 
 
 def why_not(embedder: Embedder, longest: int) -> str | None:

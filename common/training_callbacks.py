@@ -44,10 +44,10 @@ class TellEpoch(TrainerCallback):
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """`state.epoch` counts passes, with a fraction; a resumed training has it from its checkpoint."""
-        batches = getattr(kwargs["train_dataloader"], "batch_sampler", None)
+        batches: Any = getattr(kwargs["train_dataloader"], "batch_sampler", None)
         while hasattr(batches, "batch_sampler"):
             batches = batches.batch_sampler
-        sampler = getattr(batches, "sampler", None)
+        sampler: Any = getattr(batches, "sampler", None)
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(int(state.epoch or 0))
 

@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -80,6 +81,7 @@ def folder_rows(
     pattern: str | None = None,
     doc_instruction: Literal["released", "paper"] = "released",
     shares: bool = False,
+    rename: Mapping[str, str] | None = None,
     limit: int | None = None,
     seed: int = 42,
 ) -> RowList:
@@ -92,6 +94,7 @@ def folder_rows(
         pattern: how instructions are written; None: E5's as `AS_EVALUATED`, rows' own as they are.
         doc_instruction: "paper": documents of E5's symmetric sets have it too.
         shares: take E5's shares of its sets, drawn by `seed`.
+        rename: old column -> new column, applied first.
         limit: the first rows only, as many of each set.
 
     Raises:
@@ -111,7 +114,7 @@ def folder_rows(
     rows: list[Row] = []
     for name in [*(name for name in known if name in files), *others]:
         one = known.get(name, E5Set())
-        of_set = load_rows(str(files[name]), limit=each)
+        of_set = load_rows(str(files[name]), rename=rename, limit=each)
         assert isinstance(of_set, RowList)  # a local file
         if rows and of_set.columns != columns_of(rows[0]):
             columns = ", ".join(of_set.columns)

@@ -49,11 +49,14 @@ def supervised_rows(config: SupervisedConfig) -> RowList | RowStream:
     name = config.train_name_or_path
     folder = data_folder(name, config.data_dir) if name else download_e5()
     if folder:
+        if config.streaming:
+            raise InputError(f"--streaming: not with a folder of data sets ({folder}); leave it out")
         return folder_rows(
             folder,
             pattern=pattern,
             doc_instruction=config.train_doc_instruction,
             shares=config.sample_shares,
+            rename=config.rename,
             limit=config.limit,
             seed=config.seed,
         )

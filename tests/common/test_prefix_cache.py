@@ -22,8 +22,6 @@ from common.prefix_attention import NotShareable, attend
 from common.prefix_cache import PrefixMemory, common_prefix, is_worthwhile, share_prefix, why_not
 from common.prompts import Template
 
-CPU = torch.device("cpu")
-
 
 def ids(count: int, seed: int) -> list[int]:
     return torch.randint(3, 100, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -225,13 +223,17 @@ def test_no_pooled_token_is_in_the_prefix() -> None:
 
 def test_it_is_worth_it_for_enough_tokens_only() -> None:
     rows = [[0] * 30] * 10
-    assert is_worthwhile(20, 0, rows, CPU)
-    assert not is_worthwhile(2, 0, rows, CPU)  # 18 of 300 tokens
-    assert not is_worthwhile(20, 0, rows[:1], CPU)  # nothing is saved
-    assert not is_worthwhile(20, 0, rows[:3], CPU)  # a forward pass for 40 tokens
-    assert not is_worthwhile(20, 0, rows, torch.device("cuda"))
-    assert is_worthwhile(20, 0, rows * 30, torch.device("cuda"))
-    assert not is_worthwhile(20, 19, rows, CPU)  # all but one token are known
+    cpu, half = wide("llama"), Embedder(tiny_model("llama", dtype=torch.bfloat16), "last")
+    gpu = nn.Linear(1, 1, device="meta")  # as any device that is no CPU
+    assert is_worthwhile(20, 0, rows, cpu)
+    assert not is_worthwhile(5, 0, rows * 9, cpu)  # a sixth of all tokens
+    assert is_worthwhile(8, 0, rows * 9, cpu)
+    assert not is_worthwhile(8, 0, rows * 9, half)
+    assert not is_worthwhile(20, 0, rows[:1], cpu)  # nothing is saved
+    assert not is_worthwhile(20, 0, rows[:3], cpu)  # a pass over the weights for 40 tokens
+    assert not is_worthwhile(20, 0, rows, gpu)
+    assert is_worthwhile(20, 0, rows * 40, gpu)
+    assert not is_worthwhile(20, 19, rows, cpu)  # all but one token are known
 
 
 # ------------------------------ in run_batches and Encoder.encode

@@ -120,6 +120,12 @@ def test_other_sets_bring_their_own_instructions(tmp_path: Path, caplog: pytest.
     assert folder_rows(tmp_path, pattern="<{instruction}>").rows[0]["instruction"] == "<Find it:>"
 
 
+def test_columns_are_renamed(tmp_path: Path) -> None:
+    (tmp_path / "nq.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    rows = folder_rows(tmp_path, rename={"question": "query", "answer": "positive"})
+    assert rows.columns == ("query", "positive")
+
+
 def test_missing_sets_are_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder_rows(folder)
     assert "of E5's sets these are missing: dureader, eli5_question_answer," in caplog.text

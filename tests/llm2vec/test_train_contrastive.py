@@ -20,6 +20,7 @@ from training_fixtures import run_processes, save_tiny, sentences, write_jsonl
 from common.encoder import Encoder
 
 SIMCSE, SUPERVISED = "llm2vec/train_simcse.py", "llm2vec/train_supervised.py"
+REPO = Path(__file__).resolve().parents[2]
 TEXTS = [row["query"] for row in sentences()]
 # What all files in train_configs/simcse and train_configs/supervised of McGill-NLP/llm2vec@312adcf set, and how.
 RELEASED: dict[str, Any] = {
@@ -140,7 +141,7 @@ def run(path: str, words: list[str], kill_after: int | None = None) -> None:
     transformers.Trainer._maybe_log_save_evaluate = kill  # type: ignore[method-assign]
     sys.argv = [path, *words]
     try:
-        runpy.run_path(str(Path(__file__).parents[2] / path), run_name="__main__")
+        runpy.run_path(str(REPO / path), run_name="__main__")
     except SystemExit as stopped:
         if stopped.code:
             raise
@@ -298,6 +299,21 @@ def test_dry_run_prints_a_recipe_that_reads_back(program: Callable[..., Any], tm
         (SIMCSE, ["--model_name", "x", "--train_name_or_path", "nowhere.txt"], "no file nowhere.txt"),
         (SUPERVISED, ["--model_name", "x", "--train_name_or_path", "nowhere.jsonl"], "no file nowhere.jsonl"),
         (SUPERVISED, ["--train_instruction_format", "; "], "needs {instruction} exactly once"),
+        (
+            SUPERVISED,
+            [
+                "--model_name",
+                "x",
+                "--train_name_or_path",
+                "tests",
+                "--data_dir",
+                REPO,
+                "--streaming",
+                "--max_steps",
+                "2",
+            ],
+            "--streaming: not with a folder of data sets",
+        ),
     ],
 )
 def test_wrong_use_is_one_line_and_code_2(

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
 from word_fixtures import write_data
 
 from benchmarks.results import read_folder
