@@ -65,8 +65,10 @@ def load(
         set_attention(backbone.model, mode, sliding_window="drop", attend_padding=True)  # type: ignore[arg-type]
     pooling = pooling or known.options.get("pooling") or "last"
     if mode == {"bidirectional_from": num_layers(backbone.model) - 1} and canonical_strategy(pooling) == "last":
-        logger.info("only the last layer is bidirectional, and the last token sees all others in a causal one, too: "
-                    "the vectors are those of the causal model; --pooling_strategy mean makes a difference")  # fmt: skip
+        logger.info(
+            "only the last layer is bidirectional, and the last token sees all others in a causal one, too: the "
+            "vectors are those of the causal model; --pooling_strategy mean makes a difference"
+        )
     return Encoder(
         backbone,
         method="bellm",
