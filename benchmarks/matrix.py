@@ -31,7 +31,7 @@ def matrix(folder: Path) -> str:
     for suite in sorted(p for p in folder.iterdir() if p.is_dir()):
         for run in sorted(p for p in suite.iterdir() if p.is_dir()):
             found = read_folder(run)
-            if found:
+            if set(found) & set(task_names("mteb")):  # word-level results and others have no place here
                 check_one_system(found)
                 lines.append(_line(folder, run, found))
     return "\n".join(lines)
