@@ -10,6 +10,8 @@ from torch import Tensor
 
 T = TypeVar("T", bound=Hashable)
 
+ALIKE = 0.75
+
 
 def distinct(items: Sequence[T]) -> tuple[list[T], list[int]]:
     """The distinct items in order of first appearance, and for each item the position of its like there."""
@@ -18,7 +20,9 @@ def distinct(items: Sequence[T]) -> tuple[list[T], list[int]]:
     return list(position), index
 
 
-def plan(lengths: Sequence[int], max_tokens: int, max_rows: int | None = None) -> list[list[int]]:
+def plan(
+    lengths: Sequence[int], max_tokens: int, max_rows: int | None = None, *, worth: int | None = None
+) -> list[list[int]]:
     """Group sequences into batches of at most `max_tokens` padded tokens, longest first.
 
     Sorting makes the padding small, longest first makes an out-of-memory show at once and the progress bar
@@ -28,6 +32,9 @@ def plan(lengths: Sequence[int], max_tokens: int, max_rows: int | None = None) -
         lengths: tokens per sequence.
         max_tokens: rows x longest row, at most.
         max_rows: rows per batch, at most.
+        worth: for few sequences of very different lengths: a batch of so many padded tokens, which is worth a
+            pass of its own, ends where a sequence is shorter than `ALIKE` of its longest. (Batches that only the
+            budget ended were 23% to 66% padding for the documents of a few blocks of Wikipedia and Brown text.)
 
     Returns:
         lists of positions in `lengths`, every position once.
@@ -38,7 +45,8 @@ def plan(lengths: Sequence[int], max_tokens: int, max_rows: int | None = None) -
     for i in order:
         longest = lengths[current[0]] if current else lengths[i]
         full = (len(current) + 1) * longest > max_tokens or (max_rows is not None and len(current) >= max_rows)
-        if current and full:
+        shorter = worth is not None and lengths[i] < ALIKE * longest and len(current) * longest >= worth
+        if current and (full or shorter):
             batches.append(current)
             current = []
         current.append(i)

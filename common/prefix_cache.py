@@ -32,9 +32,10 @@ from common.tokenization import Span
 
 logger = logging.getLogger(__name__)
 
-# Sharing pays where what it saves is over this part of all tokens (behind a prefix each of them costs up to a fifth more,
-# the most in half precision) and over so many tokens that the pass over the prefix is made up for: reading the weights
-# once more takes as long as some fifty tokens on a CPU, and as a few thousand on a GPU. Measured with SmolLM2-135M.
+# Sharing pays where what it saves is over this part of all tokens (each of those behind a prefix costs up to a fifth
+# more, the most in half precision) and over so many tokens that the pass over the prefix is made up for: it reads all
+# weights once more, as long as some fifty tokens take on a CPU (measured with SmolLM2-135M); on a GPU it is assumed to
+# take as long as a few thousand.
 WORTHWHILE_PART = {torch.float32: 1 / 6}
 WORTHWHILE_PART_ELSEWHERE = 1 / 3
 WORTHWHILE_TOKENS = {"cpu": 48}

@@ -30,6 +30,26 @@ def test_equal_lengths_keep_their_order() -> None:
     assert plan([3, 3, 5, 3], 6) == [[2], [0, 1], [3]]
 
 
+def test_sequences_of_like_length_go_together_where_that_is_worth_a_pass() -> None:
+    lengths = [100, 40, 90, 38, 5, 76, 4, 39]
+    assert plan(lengths, 1000, worth=64) == [[0, 2, 5], [1, 7, 3], [4, 6]]
+    assert plan(lengths, 1000, worth=200) == [[0, 2, 5], [1, 7, 3, 4, 6]]
+    assert plan(lengths, 1000, worth=1000) == plan(lengths, 1000) == [[0, 2, 5, 1, 7, 3, 4, 6]]
+    assert plan(lengths, 200, worth=64) == [[0, 2], [5], [1, 7, 3], [4, 6]]
+
+
+@given(lengths=lengths_of, budget=st.integers(1, 300), worth=st.integers(0, 200))
+def test_a_plan_of_like_lengths_is_a_plan(lengths: list[int], budget: int, worth: int) -> None:
+    batches = plan(lengths, budget, worth=worth)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    for batch, following in zip(batches, [*batches[1:], None]):
+        longest = max(lengths[i] for i in batch)
+        assert len(batch) == 1 or len(batch) * longest <= budget
+        if following is not None and (len(batch) + 1) * longest <= budget:
+            assert len(batch) * longest >= worth
+            assert lengths[following[0]] < 0.75 * longest
+
+
 @given(st.lists(st.text(max_size=2)))
 def test_distinct(items: list[str]) -> None:
     unique, index = distinct(items)

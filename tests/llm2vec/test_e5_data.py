@@ -69,12 +69,13 @@ def test_two_instructions_take_turns_by_the_row_of_the_whole_file(folder: Path) 
     first, second = e5_sets()["allnli"].instructions
     found = [row["instruction"] for row in folder_rows(folder).rows if row["dataset"] == "allnli"]
     assert found == [f"{first}:", f"{second}:", f"{first}:", f"{second}:", f"{first}:"]
-    sampled = folder_rows(folder, shares=True).rows
-    quora = [row for row in sampled if row["dataset"] == "quora_duplicates"]
-    assert len(quora) == 2
-    for row in quora:
-        number = int(row["query"].split("q")[-1])
-        assert row["instruction"] == f"{e5_sets()['quora_duplicates'].instructions[number % 2]}:"
+    turns = [f"{instruction}:" for instruction in e5_sets()["quora_duplicates"].instructions]
+    every: list[dict[str, Any]] = [{}, *({"shares": True, "seed": seed} for seed in range(5))]
+    for options in every:
+        quora = [row for row in folder_rows(folder, **options).rows if row["dataset"] == "quora_duplicates"]
+        assert len(quora) == (2 if options else 20)
+        numbers = [int(row["query"].split("q")[-1]) for row in quora]
+        assert [row["instruction"] for row in quora] == [turns[number % 2] for number in numbers]
 
 
 def test_shares_are_drawn_by_the_seed(folder: Path) -> None:

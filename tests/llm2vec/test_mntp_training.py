@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.numpy import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -21,6 +22,7 @@ from common.backbone import load_backbone
 from common.data import SHIPPED
 from common.encoder import Encoder
 from common.errors import InputError
+from llm2vec import mntp
 from llm2vec.corpus import Texts, hold_out, read_texts
 from llm2vec.mntp import blocks_of, fit_mntp, measured
 from llm2vec.mntp_recipe import MntpConfig
@@ -94,6 +96,25 @@ def test_accumulated_batches_are_one_batch(batch: int, steps: int, tmp_path: Pat
     assert [loss for _, loss in whole["loss"]] == pytest.approx([loss for _, loss in parts["loss"]], abs=2e-4)
     assert difference(tmp_path / "one", tmp_path / "several") < 1e-6
     assert max(np.abs(value).max() for key, value in adapter(tmp_path / "one").items() if "lora_B" in key) > 1e-3
+
+
+@pytest.mark.parametrize("batch", [4, 8])
+def test_groups_of_rows_one_after_the_other_are_the_batch(
+    batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**EXACT, "line_by_line": False, "batch_size": batch, "max_length": 48}
+    backward, seen = Accelerator.backward, []
+    monkeypatch.setattr(Accelerator, "backward", lambda self, loss: (seen.append(1), backward(self, loss)))
+    for name, most in (("whole", 10**6), ("groups", 40)):
+        seen.clear()
+        monkeypatch.setitem(mntp.SPLIT_TOKENS, "cpu", most)
+        monkeypatch.setitem(mntp.WORTH_TOKENS, "cpu", most)
+        run(tmp_path / name, **settings)
+        steps = summary(tmp_path / name)["steps"]
+        assert len(seen) == steps if name == "whole" else len(seen) >= 2 * steps
+    whole, groups = (summary(tmp_path / name)["loss"] for name in ("whole", "groups"))
+    assert [loss for _, loss in whole] == pytest.approx([loss for _, loss in groups], abs=2e-4)
+    assert difference(tmp_path / "whole", tmp_path / "groups") < 1e-6
 
 
 @pytest.mark.slow
