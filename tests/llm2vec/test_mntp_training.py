@@ -248,7 +248,7 @@ def test_the_folder_is_an_adapter_of_the_trunk(kind: str, tmp_path: Path) -> Non
     )
     np.testing.assert_allclose(trained, bidirectional(MODEL, adapter=str(tmp_path / "out")).encode(texts), atol=1e-5)
     keys = set(adapter(tmp_path / "out"))
-    assert all(key.startswith("base_model.model.model.layers.") for key in keys)  # as on ...ForCausalLM
+    assert all(key.startswith("base_model.model.layers.") for key in keys)  # as the released ones, of the inner model
     modules = {key.split(".")[-3] for key in keys}
     assert modules == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     settings = json.loads((tmp_path / "out" / "encoder.json").read_text())
@@ -258,12 +258,12 @@ def test_the_folder_is_an_adapter_of_the_trunk(kind: str, tmp_path: Path) -> Non
     assert len(encoder.backbone.tokenizer) == 96
 
 
-def test_the_adapter_loads_on_a_causal_model_in_plain_peft(tmp_path: Path) -> None:
+def test_the_adapter_loads_on_the_trunk_in_plain_peft(tmp_path: Path) -> None:
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModel
 
     run(tmp_path)
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(MODEL), str(tmp_path))
+    model = PeftModel.from_pretrained(AutoModel.from_pretrained(MODEL), str(tmp_path))
     loaded = {key: value for key, value in model.state_dict().items() if "lora_B" in key}
     assert loaded
     for key, value in loaded.items():
