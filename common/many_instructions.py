@@ -29,14 +29,14 @@ from common.embedder import Embedder
 from common.encoder import Encoder
 from common.errors import InputError
 from common.forward import run_batches
+from common.packed_attention import IMPLEMENTATIONS, attention_function, layout_of, packed_attention
 from common.prefix_cache import why_not
 from common.prompts import check_texts
 
 logger = logging.getLogger(__name__)
 
-# Tokens of rests behind one prefix, at most: beyond this the attention over other rests' masked keys costs more than
-# running the prefix once more (near the optimum for models of 135M to 7B parameters and texts of 200 tokens).
-REST_TOKENS = 1024
+# Tokens of rests behind one prefix, at most, so that one text with its questions is no batch that memory can't hold.
+REST_TOKENS = 2048
 # Texts whose token ids are held at a time: the ids of a large corpus under many instructions would fill the memory.
 TEXTS_AT_ONCE = 8192
 
@@ -112,9 +112,14 @@ def why_apart(encoder: Encoder) -> str | None:
     """Why the instructions of one text can't share it; None where they can."""
     if encoder.pooling != "last" or encoder.pooled != "all" or type(encoder.embedder) is not Embedder:
         return f"pooling {encoder.pooling!r} of {encoder.pooled!r} is not the state of the last token"
-    implementation = find_parts(encoder.backbone.model).config._attn_implementation
-    if implementation not in ("eager", "sdpa"):
-        return f"attn_implementation {implementation!r} takes no mask of this kind; give eager or sdpa"
+    parts = find_parts(encoder.backbone.model)
+    implementation = parts.config._attn_implementation
+    if implementation not in IMPLEMENTATIONS:
+        return f"attn_implementation {implementation!r} is not one of {', '.join(IMPLEMENTATIONS)}"
+    try:
+        attention_function(parts.trunk, implementation)
+    except LookupError as error:
+        return str(error)
     return why_not(encoder.embedder, encoder.max_length)
 
 
@@ -186,7 +191,7 @@ class SharedPrefixEmbedder(nn.Module):
     batch brings along how it is to be read, and `common.forward.run_batches` plans it like any other.
 
     Args:
-        trunk: a causal trunk that takes positions and a mask over (query, key).
+        trunk: a causal trunk that `why_apart` has no objection to.
         rests: k.
     """
 
@@ -198,19 +203,21 @@ class SharedPrefixEmbedder(nn.Module):
     def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
         """Vectors (B, k x D), fp32, of rows (B, k + 1 + T), padded on the right."""
         header = self.rests + 1
-        lengths, ids = rows[:, :header], rows[:, header:]
-        ends = lengths.cumsum(dim=1)
-        columns = torch.arange(ids.shape[1], device=ids.device)
-        # 0: prefix; j: rest j; k + 1: padding
-        part = (columns[None, :, None] >= ends[:, None, :]).sum(dim=2)
-        starts = nn.functional.pad(ends, (1, 0))
-        behind_prefix = lengths[:, :1] + columns - starts.gather(1, part)
-        positions = torch.where(part == 0, columns, behind_prefix).masked_fill(part == header, 0)
-        same = part[:, :, None] == part[:, None, :]
-        visible = (columns[:, None] >= columns) & (same | (part == 0)[:, None, :])
+        lengths = rows[:, :header]
+        widths = lengths.amax(dim=0).tolist()
+        # In the batch each part gets columns of its own, and is padded there.
+        part = torch.arange(header, device=rows.device).repeat_interleave(torch.tensor(widths, device=rows.device))
+        offset = torch.cat([torch.arange(width, device=rows.device) for width in widths])
+        real = offset < lengths[:, part]
+        source = header + (lengths.cumsum(dim=1) - lengths)[:, part] + offset
+        ids = rows.gather(1, source.clamp_(max=rows.shape[1] - 1))
+        positions = (offset + (part > 0) * lengths[:, :1]).masked_fill(~real, 0)
+
+        config = find_parts(self.trunk).config
         dtype = self.trunk.get_input_embeddings().weight.dtype  # type: ignore[operator]
-        blocked = torch.zeros(visible.shape, dtype=dtype, device=ids.device)
-        blocked = blocked.masked_fill_(~visible, torch.finfo(dtype).min)
-        states = self.trunk(input_ids=ids, attention_mask=blocked[:, None], position_ids=positions).last_hidden_state
-        last = (ends[:, 1:] - 1)[:, :, None].expand(-1, -1, states.shape[2])
+        layout = layout_of(lengths, widths, config._attn_implementation, dtype)
+        with packed_attention(config, layout) as carried:
+            states = self.trunk(input_ids=ids, position_ids=positions, use_cache=False, **carried).last_hidden_state
+        starts = torch.tensor([sum(widths[:j]) for j in range(1, header)], device=rows.device)
+        last = (starts + lengths[:, 1:] - 1)[:, :, None].expand(-1, -1, states.shape[2])
         return states.gather(1, last).flatten(1).float()
