@@ -1,0 +1,10 @@
+"""Quirks of the released InBedder code that changed published numbers, each behind one switch, off by default."""
+
+from __future__ import annotations
+
+COMPAT = {
+    "inbedder:left-truncation": "a prompt over max_length loses its head (`### Input:` and the start of the text), not "
+    "the end of the text",
+    "inbedder:g1-fallback": "in answer_mean, last_answer and all_mean an answer without a usable token counts as its "
+    "first token's state, be it that of EOS",
+}
