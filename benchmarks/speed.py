@@ -1,4 +1,7 @@
-"""`python -m benchmarks speed`: our encode against sentence-transformers' on the same texts, in turns."""
+"""`python -m benchmarks speed`: our encode against sentence-transformers' on the same texts, in turns.
+
+With `--instructions N` what is measured is N questions about the same texts (`benchmarks.instruction_speed`).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import functools
 import logging
 import os
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -16,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from benchmarks import suites
+from benchmarks import instruction_speed, suites
 from benchmarks.matmul import limit_shape, matmul_limit, working_parameters
+from benchmarks.turns import in_turns
 from common import cli, io, registry
 from common.encoder import Encoder
 from common.errors import InputError
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PLAIN = "sentence-transformer"
+ASKING_METHOD = "inbedder"  # of --instructions
 LLM_METHOD = "angle"  # for models that are no sentence-transformers model: prompt, last token
 TOLERANCE = 1e-5  # between L2-normalised vectors of two fp32 encoders (docs/architecture.md)
 WARM_UP = 64  # texts of the warm-up: all code paths, a fraction of the time
@@ -52,12 +55,18 @@ class SpeedConfig:
     """Measure the speed of encode against sentence-transformers."""
 
     model: list[str] = _flag(("smollm2-135m", "minilm"), "folders, short names or hub ids", "model")
-    method: str | None = _flag(None, "default: sentence-transformer for its own models, else angle", "model")
+    method: str | None = _flag(
+        None, "default: sentence-transformer for its own models, else angle; with --instructions inbedder", "model"
+    )
 
     data_dir: Path | None = _flag(None, "folder with the data, for STS-B; default: EMBED_DATA", "data")
     texts: int = _flag(600, "so many distinct texts, drawn at random", "data")
     limit: int | None = _flag(None, "so many pairs for the score drift; default: all", "data")
     seed: int = _flag(0, "of the draws", "data")
+
+    instructions: int | None = _flag(None, "measure so many questions about the same texts instead", "instructions")
+    text_tokens: int = _flag(200, "tokens per text under --instructions", "instructions")
+    dtype: str | None = _flag(None, "precision under --instructions; default: auto", "instructions")
 
     repeats: int = _flag(5, "turns of each contender", "speed")
     threads: int | None = _flag(None, "CPU threads; default: as torch has it", "speed")
@@ -66,12 +75,14 @@ class SpeedConfig:
     output: Path | None = _flag(None, "JSON file for the numbers", "output")
 
     def __post_init__(self) -> None:
-        for name in ("texts", "limit", "repeats", "threads"):
+        for name in ("texts", "limit", "repeats", "threads", "instructions", "text_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name} {value}: must be at least 1")
         if not self.model:
             raise InputError("--model: needs at least one model")
+        if self.dtype and not self.instructions:
+            raise InputError("--dtype: needs --instructions; without it fp32 and the own precision are run")
 
 
 @dataclass(frozen=True)
@@ -169,7 +180,8 @@ def measure(model: str, config: SpeedConfig, task: PairTask) -> Report:
         encoders["ours", dtype] = functools.partial(encoder.encode, **quietly)
     for encode in encoders.values():
         encode(texts[:WARM_UP])
-    seconds, vectors = in_turns(encoders, texts, config.repeats, label=model)
+    runs = {key: functools.partial(encode, texts) for key, encode in encoders.items()}
+    seconds, vectors = in_turns(runs, config.repeats, label=model)
 
     tokens = sum(map(len, reference.tokenize(texts)))
     parameters = working_parameters(reference.embedder)
@@ -213,26 +225,6 @@ def measure(model: str, config: SpeedConfig, task: PairTask) -> Report:
         limit_shape=shape,
         contenders=contenders,
     )
-
-
-def in_turns(
-    encoders: Mapping[Key, Callable[[list[str]], np.ndarray]],
-    texts: list[str],
-    repeats: int,
-    *,
-    label: str = "",
-) -> tuple[dict[Key, list[float]], dict[Key, np.ndarray]]:
-    """Seconds of every turn, and the vectors, of each encoder: ABAB..., so that a busy moment hits all."""
-    seconds: dict[Key, list[float]] = {key: [] for key in encoders}
-    vectors: dict[Key, np.ndarray] = {}
-    with tqdm(total=repeats * len(encoders), desc=f"speed {label}", unit="turn", leave=False) as bar:
-        for _ in range(repeats):
-            for key, encode in encoders.items():
-                started = time.perf_counter()
-                vectors[key] = encode(texts)
-                seconds[key].append(time.perf_counter() - started)
-                bar.update()
-    return seconds, vectors
 
 
 def load_pairs(data_dir: Path | None) -> PairTask:
@@ -312,29 +304,67 @@ def table(report: Report, facts: Mapping[str, Any]) -> str:
 def run(config: SpeedConfig) -> int:
     """Measure all models, print, write; 1 if the fp32 vectors of a model are not the same."""
     task = load_pairs(config.data_dir)
+    if config.instructions:
+        return _run_instructions(config, task)
     reports = []
     with _threads(config.threads):
         facts = io.environment()
         for model in config.model:
             reports.append(measure(model, config, task))
             print(table(reports[-1], facts), end="\n\n")
-    if config.output:
-        payload = {
-            "schema": 1,
-            "kind": "speed",
-            "reports": [asdict(r) | {"equal": r.equal, "drift": r.drift} for r in reports],
-            "data": {"source": task.source, "sha256": task.fingerprint},
-            "seed": config.seed,
-            "environment": facts,
-            "command": io.command_line(),
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-        io.write_json(config.output, payload)
-        print(f"numbers: {config.output}")
+    _write(config, task, "speed", [asdict(r) | {"equal": r.equal, "drift": r.drift} for r in reports], facts)
     unequal = [r.model for r in reports if not r.equal]
     for name in unequal:
         logger.error("%s: fp32 vectors differ by more than %g from sentence-transformers'", name, TOLERANCE)
     return cli.FAILED if unequal else cli.GOOD
+
+
+def _run_instructions(config: SpeedConfig, task: PairTask) -> int:
+    """Several questions about the same texts; 1 if sharing changes the fp32 vectors of a model."""
+    assert config.instructions is not None
+    texts = draw_texts(task, config.texts, config.seed)
+    reports = []
+    with _threads(config.threads):
+        facts = io.environment()
+        for model in config.model:
+            reports.append(
+                instruction_speed.measure(
+                    model,
+                    config.method or ASKING_METHOD,
+                    texts,
+                    instructions=config.instructions,
+                    text_tokens=config.text_tokens,
+                    repeats=config.repeats,
+                    dtype=config.dtype or "auto",
+                    device=config.device,
+                )
+            )
+            print(instruction_speed.table(reports[-1]), end="\n\n")
+    _write(config, task, "instruction-speed", [asdict(r) | r.summary() for r in reports], facts)
+    unequal = [r.model for r in reports if not r.equal]
+    for name in unequal:
+        logger.error("%s: sharing the text moves fp32 vectors by more than %g", name, TOLERANCE)
+    return cli.FAILED if unequal else cli.GOOD
+
+
+def _write(
+    config: SpeedConfig, task: PairTask, kind: str, reports: list[dict[str, Any]], facts: Mapping[str, Any]
+) -> None:
+    """The numbers as JSON, where --output names a file."""
+    if not config.output:
+        return
+    payload = {
+        "schema": 1,
+        "kind": kind,
+        "reports": reports,
+        "data": {"source": task.source, "sha256": task.fingerprint},
+        "seed": config.seed,
+        "environment": facts,
+        "command": io.command_line(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    io.write_json(config.output, payload)
+    print(f"numbers: {config.output}")
 
 
 def _method_for(model: str) -> str:

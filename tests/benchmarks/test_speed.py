@@ -13,7 +13,7 @@ import torch
 from small_sts import write_sts
 
 from benchmarks import matmul, speed
-from benchmarks.speed import SpeedConfig, draw_texts, in_turns, load_pairs, main, measure, table
+from benchmarks.speed import SpeedConfig, draw_texts, load_pairs, main, measure, table
 from common import forward
 from common.encoder import Encoder
 from common.errors import InputError
@@ -135,23 +135,6 @@ def test_threads_are_set_for_the_run_and_given_back(
     assert seen == [before + 1]
     assert torch.get_num_threads() == before
     assert f"{before + 1} threads" in capsys.readouterr().out
-
-
-def test_contenders_take_turns() -> None:
-    calls: list[str] = []
-
-    def encoder(name: str) -> Callable[[list[str]], np.ndarray]:
-        def encode(texts: list[str]) -> np.ndarray:
-            calls.append(name)
-            return np.full((len(texts), 1), len(calls))
-
-        return encode
-
-    keys = [("sentence-transformers", "float32"), ("ours", "float32")]
-    seconds, vectors = in_turns({key: encoder(key[0]) for key in keys}, ["a", "b"], 3)
-    assert calls == ["sentence-transformers", "ours"] * 3
-    assert {key: len(times) for key, times in seconds.items()} == dict.fromkeys(keys, 3)
-    assert vectors[keys[1]].tolist() == [[6], [6]]
 
 
 def test_texts_are_distinct_and_drawn_by_seed(caplog: pytest.LogCaptureFixture) -> None:
