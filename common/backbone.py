@@ -43,6 +43,7 @@ class Backbone:
         merged: those of them that are part of the weights by now, below the one that is not.
         quantize: "8bit", "4bit" or None.
         is_decoder: True for a language model that was pretrained causally.
+        head: the head that predicts tokens, where it was trained with the trunk; it is saved with it.
     """
 
     model: nn.Module
@@ -52,6 +53,7 @@ class Backbone:
     adapters: tuple[str, ...] = ()
     quantize: str | None = None
     merged: tuple[str, ...] = field(default=())
+    head: nn.Module | None = None
 
     @property
     def config(self) -> Any:
@@ -137,9 +139,13 @@ def load_backbone(
     restore_attention(model)
     for i, one in enumerate(adapters):
         last = i == len(adapters) - 1
+        known_tokens = len(model.get_input_embeddings().weight)
         model = attach_adapter(model, one, trainable=trainable_adapter and last)
         if merge_adapter or not last:
             model = model.merge_and_unload()
+        if len(model.get_input_embeddings().weight) > known_tokens:
+            # It brought tokens along; its folder has the tokenizer that knows them.
+            tokenizer = _tokenizer_of_adapter(one, tokenizer)
     model.eval()
     merged = adapters if merge_adapter else adapters[:-1]
     backbone = Backbone(model, tokenizer, source, is_decoder, tuple(adapters), quantize, tuple(merged))
@@ -270,11 +276,16 @@ def attach_adapter(model: nn.Module, adapter: str, *, trainable: bool = False) -
         raise explain_missing(source, error) from error
     config.inference_mode = not trainable
     config.task_type = None  # the trunk has no head of any task
+    make_room_for_token_rows(model, config)
     try:
         peft_model: PeftModel = get_peft_model(model, config)
     except ValueError as error:  # no module of the trunk has a name that the adapter wants
         raise InputError(f"adapter {adapter} does not fit {type(model).__name__}: {first_line(error)}") from error
-    shapes = {re.sub(r"\.default\b", "", k): v.shape for k, v in peft_model.state_dict().items() if "lora_" in k}
+    shapes = {
+        re.sub(r"\.default\b", "", k): v.shape
+        for k, v in peft_model.state_dict().items()
+        if "lora_" in k or "trainable_tokens_delta" in k
+    }
     renamed: dict[str, torch.Tensor] = {}
     for key, value in weights.items():
         if ".lm_head." in key:
@@ -296,6 +307,27 @@ def attach_adapter(model: nn.Module, adapter: str, *, trainable: bool = False) -
         raise InputError(f"adapter {adapter}: no weights for {len(missing)} modules, first {sorted(missing)[0]}")
     set_peft_model_state_dict(peft_model, renamed)
     return peft_model
+
+
+def _tokenizer_of_adapter(adapter: str, tokenizer: Any) -> Any:
+    """The tokenizer in an adapter's folder; that of the base where there is none."""
+    source = resolve(adapter)
+    try:
+        return AutoTokenizer.from_pretrained(source.path, **source.load_options)
+    except (OSError, ValueError):
+        logger.warning("adapter %s: added tokens to the model, but has no tokenizer that knows them", adapter)
+        return tokenizer
+
+
+def make_room_for_token_rows(model: Any, config: Any) -> None:
+    """Give the embedding table of a base the rows of the tokens that an adapter brings along, in place.
+
+    The adapter fills them in (PEFT's `trainable_token_indices`); the base knows nothing of these tokens.
+    """
+    rows = getattr(config, "trainable_token_indices", None) or []
+    flat = rows if not isinstance(rows, dict) else [row for some in rows.values() for row in some]
+    if flat and max(flat) >= len(model.get_input_embeddings().weight):
+        model.resize_token_embeddings(max(flat) + 1, mean_resizing=False)
 
 
 def _load_config(source: ResolvedModel, overrides: dict[str, Any]) -> Any:

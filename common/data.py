@@ -312,7 +312,7 @@ class Collator:
         batch: dict[str, Any] = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
-            "text_ids": torch.tensor([_stable_hash(s) for s in same], dtype=torch.int64),
+            "text_ids": torch.tensor([stable_hash(s) for s in same], dtype=torch.int64),
             "columns": columns,
             "lengths": [len(s) for s in ids] if self.pad_side == "right" else None,
         }
@@ -343,7 +343,7 @@ class Collator:
         return {k: draw.choice(v) if isinstance(v, list) else v for k, v in row.items()}
 
 
-def _stable_hash(text: str) -> int:
+def stable_hash(text: str) -> int:
     """A 63-bit hash that is the same in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from common.backbone import Backbone
 from common.errors import InputError
@@ -50,6 +50,8 @@ def load_lm_head(backbone: Backbone) -> LMHead:
         InputError: an encoder, or weights that hold no head.
     """
     source, config = backbone.source, backbone.config
+    if backbone.head is not None and backbone.is_decoder:
+        return LMHead(backbone.head, config)
     if not backbone.is_decoder:
         raise InputError(f"model {source.name} is no causal language model: it has no head that predicts tokens")
     if config.get_text_config().tie_word_embeddings:
@@ -60,10 +62,36 @@ def load_lm_head(backbone: Backbone) -> LMHead:
     except (OSError, ValueError) as error:
         raise explain_missing(source, error) from error
     model, report = loaded
-    head = model.get_output_embeddings()
-    name = next((name for name, module in model.named_modules() if module is head), None)
-    if name is None or any(key.startswith(f"{name}.") for key in report["missing_keys"]):
+    name = head_name(backbone, model)
+    if any(key.startswith(f"{name}.") for key in report["missing_keys"]):
         raise InputError(
             f"model {source.name}: its weights hold no language-model head; give the original causal model"
         )
-    return LMHead(head.to(backbone.device), config)
+    return LMHead(model.get_submodule(name).to(backbone.device), config)
+
+
+def with_head(backbone: Backbone, trunk: nn.Module) -> nn.Module:
+    """The whole language model of a trunk and the backbone's own head, as its folder on disk holds it."""
+    assert backbone.head is not None
+    factory: Any = AutoModelForCausalLM if backbone.is_decoder else AutoModelForMaskedLM
+    with torch.device("meta"):
+        whole = factory.from_config(trunk.config)
+    whole.set_submodule(head_name(backbone, whole), backbone.head)
+    setattr(whole, whole.base_model_prefix, trunk)
+    return whole
+
+
+def head_name(backbone: Backbone, model: Any) -> str:
+    """The name of the head in a whole language model: a decoder's output projection, or what is beside the trunk.
+
+    Raises:
+        InputError: there is none, or a masked model has several.
+    """
+    if backbone.is_decoder:
+        head = model.get_output_embeddings()
+        names = [name for name, module in model.named_modules() if module is head]
+    else:
+        names = [name for name, _ in model.named_children() if name != model.base_model_prefix]
+    if len(names) != 1:
+        raise InputError(f"model {backbone.source.name}: {type(model).__name__} has no single module as its head")
+    return names[0]

@@ -18,6 +18,7 @@ def add_lora(
     alpha: int = 32,
     dropout: float = 0.1,
     target_modules: Sequence[str] | None = None,
+    token_rows: Sequence[int] | None = None,
 ) -> None:
     """Put a fresh LoRA adapter on the trunk, in place.
 
@@ -25,6 +26,7 @@ def add_lora(
         backbone: its model is replaced by a PEFT model. One that has an adapter is merged first.
         r: rank; alpha: scaling; dropout: before the adapter.
         target_modules: names of modules; None: all linear layers, as QLoRA.
+        token_rows: rows of the embedding table (those of added tokens) that the adapter holds besides, and trains.
     """
     from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 
@@ -40,11 +42,17 @@ def add_lora(
         lora_dropout=dropout,
         target_modules=list(target_modules) if target_modules else "all-linear",
         bias="none",
+        trainable_token_indices=list(token_rows) if token_rows else None,
     )
     try:
         backbone.model = get_peft_model(model, config)
     except ValueError as error:
         raise InputError(f"--lora_target_modules: {str(error).splitlines()[0]}") from error
+
+
+def trains_adapter(encoder: Encoder, apply_lora: bool | None) -> bool:
+    """Whether `prepare_for_training` trains an adapter, and not all weights."""
+    return encoder.backbone.is_decoder if apply_lora is None else apply_lora
 
 
 def prepare_for_training(
@@ -63,7 +71,7 @@ def prepare_for_training(
         InputError: all weights of a quantised model were asked for.
     """
     backbone = encoder.backbone
-    lora = backbone.is_decoder if apply_lora is None else apply_lora
+    lora = trains_adapter(encoder, apply_lora)
     trainable_adapter = any("lora_" in n and p.requires_grad for n, p in backbone.model.named_parameters())
     if lora and not trainable_adapter:
         add_lora(backbone, r=r, alpha=alpha, dropout=dropout, target_modules=target_modules)

@@ -162,7 +162,9 @@ def contrastive_loss(
 
 
 @_without_autocast
-def info_nce_loss(query: Tensor, passages: Tensor, *, temperature: float = 0.02, in_batch: bool = True) -> Tensor:
+def info_nce_loss(
+    query: Tensor, passages: Tensor, *, temperature: float = 0.02, in_batch: bool = True, same: Tensor | None = None
+) -> Tensor:
     """InfoNCE over passage groups, as BGE trains.
 
         s = query @ passages^T / temperature
@@ -172,13 +174,18 @@ def info_nce_loss(query: Tensor, passages: Tensor, *, temperature: float = 0.02,
     query: (Q, D); passages: (Q*G, D), rows i*G .. i*G + G-1 belong to query i, its positive first. The score
     is the dot product as it is: pass L2-normalised vectors for the cosine. `in_batch=False` is for data whose
     other passages may be positives too (classification, clustering).
+
+    same: bool (Q, Q*G), or (Q, G) over the own group, True where a passage duplicates a text of row i; it is left
+    out of row i, neither positive nor negative (the own positive always stays).
     """
     query, passages = _vectors("info_nce_loss", query=query, passages=passages)
     size = _group_size("info_nce_loss", query, passages)
     first = torch.arange(len(query), device=query.device)
     if in_batch:
-        return F.cross_entropy(query @ passages.T / temperature, first * size)
-    return F.cross_entropy(group_scores(query, passages, temperature=temperature), first * 0)
+        scores, target = query @ passages.T / temperature, first * size
+    else:
+        scores, target = group_scores(query, passages, temperature=temperature), first * 0
+    return F.cross_entropy(_leave_out("info_nce_loss", scores, same, target), target)
 
 
 @_without_autocast

@@ -20,6 +20,7 @@ from common.backbone import load_backbone
 from common.encoder import Encoder
 from common.errors import InputError
 from common.io import atomic_folder, read_json, write_json
+from common.lm_head import head_name, with_head
 from common.prompts import Template
 from common.registry import check_compat
 from common.st_files import inexpressible, save_sentence_transformers_files, save_tokenizer
@@ -75,7 +76,11 @@ def _write(encoder: Encoder, folder: Path, merge: bool, state_dict: dict[str, An
         _copy_stacked(encoder.backbone.merged, folder / STACKED)
     else:
         whole = _merged(trunk)
-        whole.save_pretrained(folder, state_dict=None if whole is not trunk else state_dict)
+        state_dict = None if whole is not trunk else state_dict
+        if encoder.backbone.head is not None:
+            whole = with_head(encoder.backbone, whole)
+            state_dict = None if state_dict is None else _of_whole(encoder, whole, state_dict)
+        whole.save_pretrained(folder, state_dict=state_dict)
     write_json(folder / SETTINGS, settings(encoder, merged=not adapter_only))
     has_chat_template = save_tokenizer(encoder, folder)
     reason = inexpressible(encoder, adapter_only=adapter_only)
@@ -101,7 +106,8 @@ def load_weights(encoder: Encoder, folder: Path) -> None:
         return
     from safetensors.torch import load_model
 
-    load_model(trunk, folder / "model.safetensors")
+    whole = trunk if encoder.backbone.head is None else with_head(encoder.backbone, trunk)
+    load_model(whole, folder / "model.safetensors")
 
 
 def settings(encoder: Encoder, *, merged: bool) -> dict[str, Any]:
@@ -240,6 +246,16 @@ def _merged(trunk: nn.Module) -> Any:
     return copy.deepcopy(trunk).merge_and_unload()  # type: ignore[operator]
 
 
+def _of_whole(encoder: Encoder, whole: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Weights of a training module, gathered from all processes, under the names of the whole model.
+
+    The trunk's are bare; those of the head are "head.X.name", X being where the training module holds it.
+    """
+    prefix, head = whole.base_model_prefix, head_name(encoder.backbone, whole)
+    found = {f"{prefix}.{k}": v for k, v in state_dict.items() if not k.startswith("head.")}
+    return found | {f"{head}.{k.split('.', 2)[2]}": v for k, v in state_dict.items() if k.startswith("head.")}
+
+
 def _save_adapter(encoder: Encoder, folder: Path, state_dict: dict[str, Any] | None) -> None:
     """The adapter in the layout of `...ForCausalLM` where the trunk has such a head and is used as one.
 
@@ -253,7 +269,8 @@ def _save_adapter(encoder: Encoder, folder: Path, state_dict: dict[str, Any] | N
 
     trunk: Any = encoder.backbone.model
     config = copy.deepcopy(trunk.peft_config["default"])
-    weights = get_peft_model_state_dict(trunk, state_dict=state_dict)
+    # Rows of added tokens, where there are any, are in the adapter; the rest of the table is the base's.
+    weights = get_peft_model_state_dict(trunk, state_dict=state_dict, save_embedding_layers=False)
     if encoder.backbone.is_decoder and get_attention(trunk) != "bidirectional":
         weights = {k.replace(TRUNK, HEADED, 1): v for k, v in weights.items()}
         config.task_type = "CAUSAL_LM"

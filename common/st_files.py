@@ -36,6 +36,8 @@ def inexpressible(encoder: Encoder, *, adapter_only: bool) -> str | None:
         return "bidirectional attention on top of a causal base; save with merge=True"
     if adapter_only and encoder.backbone.merged:
         return f"an adapter on top of others ({', '.join(encoder.backbone.merged)}); save with merge=True"
+    if adapter_only and _brings_tokens(encoder):
+        return "an adapter that brings tokens of its own; save with merge=True"
     text = constant(encoder.templates["text"])
     if text is None:
         return "a template that needs an instruction"
@@ -48,6 +50,11 @@ def inexpressible(encoder: Encoder, *, adapter_only: bool) -> str | None:
     if encoder.max_text_length is not None and any(p != "{text}" for p in (text, *patterns.values())):
         return f"at most {encoder.max_text_length} tokens of text in a template"
     return _unpoolable(encoder, text, list(patterns.values()))
+
+
+def _brings_tokens(encoder: Encoder) -> bool:
+    configs = getattr(encoder.backbone.model, "peft_config", {}).values()
+    return any(getattr(config, "trainable_token_indices", None) for config in configs)
 
 
 def _unpoolable(encoder: Encoder, text: str, others: list[str]) -> str | None:

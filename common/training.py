@@ -335,7 +335,7 @@ def steps_for_budget(config: TrainConfig, rows: RowList | RowStream, collator: C
 
 def shuffle_positives(rows: RowList, seed: int) -> RowList:
     """The control data: every row gets the positive (or the label) of another row, so there is nothing to learn."""
-    column = "positive" if "positive" in rows.columns else "label"
+    column = next(name for name in ("positive", "output", "label") if name in rows.columns)
     values = [row[column] for row in rows.rows]
     random.Random(seed).shuffle(values)
     return RowList(

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-import logging
 from typing import Any
 
 from common.contrastive_objective import ContrastiveObjective
 from common.data import Collator, RowList, RowStream
 from common.encoder import Encoder
 from common.errors import InputError
+from common.pairs import positive_pairs
 from common.pooling import POOL_EVERYTHING
 from common.recipe import TrainConfig
 from common.training import fit as fit_shared
 
-logger = logging.getLogger(__name__)
-
 SCALE = 50.0  # of the released supervised script
-POSITIVE_SHARE = 0.8  # of the highest label; for STS-B, 4 of 5
 
 
 def fit(encoder: Encoder, rows: RowList | RowStream, config: TrainConfig, *, valid: RowList | None = None) -> Encoder:
@@ -60,34 +57,3 @@ def _pairs(rows: Any, threshold: float | None) -> Any:
     if not isinstance(rows, RowList):
         raise InputError(f"{rows.source}: labelled pairs can't be streamed here; leave out --streaming")
     return positive_pairs(rows, threshold)
-
-
-def positive_pairs(rows: RowList, threshold: float | None = None) -> RowList:
-    """Labelled pairs as queries and positives: those with a label of at least `threshold`.
-
-    Args:
-        rows: text1, text2, label.
-        threshold: None: `POSITIVE_SHARE` of the highest label.
-
-    Raises:
-        InputError: no pair has such a label.
-    """
-    if threshold is None:
-        highest = max(row["label"] for row in rows.rows)
-        threshold = POSITIVE_SHARE * highest if highest > 0 else float("inf")
-    names = {"text1": "query", "text2": "positive"}
-    kept = [
-        {names.get(name, name): value for name, value in row.items() if name != "label"}
-        for row in rows.rows
-        if row["label"] >= threshold
-    ]
-    if not kept:
-        raise InputError(f"{rows.source}: no pair has a label of {threshold:g} or more; give --label_threshold")
-    logger.warning(
-        "%s: %d of %d labelled pairs, those with %g or more, are positives; the loss can't use the others",
-        rows.source,
-        len(kept),
-        len(rows),
-        threshold,
-    )
-    return RowList(kept, f"{rows.source} (label >= {threshold:g})")

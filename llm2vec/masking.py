@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from common.errors import InputError
+from common.token_objective import IGNORED
 
-IGNORED = -100  # the label of a token that is not to be predicted
 BLANK = "_"
 
 Style = Literal["default", "bert", "roberta", "all_mask"]

@@ -13,9 +13,8 @@ apart in causal masks only; `create_bidirectional_mask` does not look at `positi
 
 from __future__ import annotations
 
-import contextlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,49 +23,22 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from common.attention import get_attention
-from common.batching import pad, plan
-from common.embedder import SPLIT_TOKENS, Embedder
+from common.batching import pad
+from common.embedder import Embedder
 from common.encoder import Encoder
 from common.errors import InputError
 from common.lm_head import LMHead, load_lm_head
 from common.reading import read_json
-from common.training import EmbeddingTrainer, fit
+from common.token_objective import TokenModel, TokenTrainer, no_objective
+from common.training import fit
 from llm2vec.corpus import Texts
 from llm2vec.masking import IGNORED, Masking, mask_token
 from llm2vec.mntp_recipe import MntpConfig
 from llm2vec.packing import BlockCollator, Blocks, line_by_line, pack, tokenize_texts
 
-# Padded tokens that are worth a pass of their own.
-WORTH_TOKENS = {"cpu": 128, "cuda": 2048}
 
-
-def scored(states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The states (N, D) that predict, and what they should predict (N,): h[i - 1] for each label i >= 1.
-
-    A label in column 0 has no state before it and is never scored.
-
-    Args:
-        states: (B, T, D).
-        labels: (B, T), -100 where nothing is to be predicted.
-    """
-    targets = labels[:, 1:]
-    chosen = targets != IGNORED
-    return states[:, :-1][chosen], targets[chosen]
-
-
-def groups_of_rows(labels: Tensor, lengths: Sequence[int]) -> list[list[int]]:
-    """Which rows of a batch go through the trunk together: of like length, those without a label not at all."""
-    rows = (labels[:, 1:] != IGNORED).any(dim=1).nonzero().flatten().tolist()
-    rows = rows or [0]  # every process must reach its parameters
-    kind = labels.device.type
-    most, worth = SPLIT_TOKENS.get(kind, SPLIT_TOKENS["cuda"]), WORTH_TOKENS.get(kind, WORTH_TOKENS["cuda"])
-    return [[rows[i] for i in group] for group in plan([lengths[i] for i in rows], most, worth=worth)]
-
-
-class MntpModel(Embedder):
+class MntpModel(TokenModel):
     """A trunk with its head: the loss of masked tokens, in place of an embedder's vectors.
-
-    Logits are computed at the scored positions alone.
 
     Args:
         embedder: whose trunk is trained.
@@ -75,43 +47,16 @@ class MntpModel(Embedder):
             the mean of all, which is what transformers gives a token that is added; it is not trained.
     """
 
-    accepts_loss_kwargs = True  # the trainer then counts the labels of all batches of a step
-
     def __init__(self, embedder: Embedder, head: LMHead, new_id: int | None = None) -> None:
-        super().__init__(embedder.trunk, embedder.pooling, embedder.compat)
-        self.head = head
+        super().__init__(embedder, head)
         self.new_id = new_id
         self.new_embedding: Tensor
         if new_id is not None:
             table = self._table().weight.detach()
             self.register_buffer("new_embedding", table.float().mean(0).to(table), persistent=False)
 
-    def forward(  # type: ignore[override]
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, lengths: list[int]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Over the scored labels: the sum of the cross entropies, their number, and how many are predicted right.
-
-        Rows (B, T) are padded on the right and hold `lengths` tokens; those of like length go through the trunk
-        together, in one graph, and those without a label not at all.
-        """
-        parts = []
-        for group in groups_of_rows(labels, lengths):
-            width = max(lengths[i] for i in group)
-            parts.append(self._scores(input_ids[group, :width], attention_mask[group, :width], labels[group, :width]))
-        loss, count, right = zip(*parts)
-        return torch.stack(loss).sum(), torch.stack(count).sum(), torch.stack(right).sum()
-
-    def _scores(self, ids: Tensor, mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # Without padding the mask says nothing. (Looking costs a synchronisation on an accelerator.)
-        padded = mask.device.type != "cpu" or bool((mask == 0).any())
-        output = self.trunk(**self._input(ids), attention_mask=mask if padded else None)
-        states, targets = scored(output.last_hidden_state, labels)
-        logits = self.head(states, self.trunk)
-        loss = nn.functional.cross_entropy(logits, targets, reduction="sum")
-        right = (logits.argmax(dim=-1) == targets).sum()
-        return loss, torch.tensor(targets.numel(), device=ids.device), right
-
-    def _input(self, ids: Tensor) -> dict[str, Tensor]:
+    def inputs(self, ids: Tensor) -> dict[str, Tensor]:
+        """Token ids (B, T), or their embeddings where one is beyond the table."""
         if self.new_id is None:
             return {"input_ids": ids}
         new = ids == self.new_id
@@ -176,15 +121,15 @@ class Validation:
             yield {**batch, "labels": labels}
 
 
-class MntpTrainer(EmbeddingTrainer):
-    """The shared trainer with MNTP's loss: a mean over the labels of a whole step, of all processes.
+class MntpTrainer(TokenTrainer):
+    """The shared trainer of tokens, with masks that depend on seed and step alone.
 
-    Masks depend on seed and step alone, so a resumed training goes on as if nothing had been.
+    So a resumed training goes on as if nothing had been.
     """
 
-    loss_is_scaled_for_ga = True
     config: MntpConfig
     data_collator: MaskingCollator
+    measurements = "masked"
 
     def __init__(
         self,
@@ -197,8 +142,7 @@ class MntpTrainer(EmbeddingTrainer):
         valid: Blocks | None,
         *others: Any,
     ) -> None:
-        arguments.eval_on_start = valid is not None and config.eval_strategy != "no"
-        super().__init__(encoder, objective, config, collator, arguments, rows, valid, *others)  # type: ignore[arg-type]
+        super().__init__(encoder, objective, config, collator, arguments, rows, valid, *others)
         self.validation = None if valid is None else Validation(valid, collator, config.seed)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
@@ -210,89 +154,10 @@ class MntpTrainer(EmbeddingTrainer):
             self.data_collator.mask(batch, generator)
         return batches, self._get_num_items_in_batch(batches, device)
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: Mapping[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        """This batch's part of the mean over the labels of a step."""
-        loss, count, right = model(inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["lengths"])
-        if num_items_in_batch is None:
-            loss = loss / count.clamp(min=1)
-        else:
-            # DDP averages the gradients of the processes; the mean over all their labels is a sum of them.
-            loss = loss * self.accelerator.num_processes / torch.as_tensor(num_items_in_batch).clamp(min=1)
-        return (loss, {"count": count, "right": right}) if return_outputs else loss
-
-    def training_step(
-        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
-    ) -> Tensor:
-        """One forward and backward pass; on a CPU one for each group of rows.
-
-        The loss is a sum over labels, divided by a number that is known before, so this is the same gradient with
-        the memory of one group; a graph takes about 2 GB per 1,000 tokens of SmolLM2-135M.
-        """
-        groups = groups_of_rows(inputs["labels"], inputs["lengths"])
-        if self.args.device.type != "cpu" or len(groups) == 1:
-            return super().training_step(model, inputs, num_items_in_batch)
-        model.train()
-        inputs = self._prepare_inputs(inputs)
-        total = torch.zeros((), device=self.args.device)
-        for i, rows in enumerate(groups):
-            last = i == len(groups) - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
-                part = {name: inputs[name][rows] for name in ("input_ids", "attention_mask", "labels")}
-                part["lengths"] = [inputs["lengths"][row] for row in rows]
-                with self.compute_loss_context_manager():
-                    loss = self.compute_loss(model, part, num_items_in_batch=num_items_in_batch)
-                self.accelerator.backward(loss)
-            total += loss.detach()
-        return total
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Loss and accuracy of the masked validation tokens; every process measures all of them."""
-        done = self._measured()
-        if self.validation is None or (done and done[-1]["step"] == self.state.global_step):
-            return {}
-        model = self.model_wrapped
-        model.eval()
-        totals = torch.zeros(3, dtype=torch.float64)
-        for batch in self.validation.batches(self.config.eval_batch_size or self.config.batch_size):
-            inputs = self._prepare_inputs(batch)
-            with torch.no_grad(), self.compute_loss_context_manager():
-                parts = model(inputs["input_ids"], inputs["attention_mask"], inputs["labels"], inputs["lengths"])
-            totals += torch.stack([part.cpu().double() for part in parts])
-        loss, count, right = totals.tolist()
-        if not count:
-            raise InputError(f"{self.validation.ids.source}: no token was masked; give more validation text")
-        metrics = {"eval_loss": loss / count, "eval_accuracy": right / count, "eval_tokens": int(count)}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train, and measure at the end, wherever that is."""
-        output = super().train(*args, **kwargs)
-        if self.args.eval_strategy != "no":
-            self.evaluate()
-        return output
-
-    def _measured(self) -> list[dict[str, Any]]:
-        """Step, loss, accuracy and number of tokens of each measurement so far."""
-        names = ("loss", "accuracy", "tokens")
-        history = [entry for entry in self.state.log_history if "eval_loss" in entry]
-        return [{"step": entry["step"], **{name: entry[f"eval_{name}"] for name in names}} for entry in history]
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        if self.validation is not None:
-            self.summary["validation"] = {"data": self.validation.ids.source, "masked": self._measured()}
-        super()._save(output_dir, state_dict)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self.args.eval_on_start = False
+    def eval_batches(self) -> Iterator[dict[str, Any]]:
+        """The validation blocks, with the masks that they always have."""
+        assert self.validation is not None
+        return self.validation.batches(self.config.eval_batch_size or self.config.batch_size)
 
 
 def blocks_of(texts: Texts, encoder: Encoder, config: MntpConfig, limit: int | None = None) -> Blocks:
@@ -330,7 +195,7 @@ def fit_mntp(encoder: Encoder, blocks: Blocks, config: MntpConfig, *, valid: Blo
         fit(
             encoder,
             blocks,
-            _of_the_model_itself,
+            no_objective,
             config,
             valid=valid,
             collator=collator,  # type: ignore[arg-type]
@@ -342,10 +207,6 @@ def fit_mntp(encoder: Encoder, blocks: Blocks, config: MntpConfig, *, valid: Blo
         encoder.embedder = embedder
     embedder.eval()
     return encoder
-
-
-def _of_the_model_itself(columns: Any, labels: Any, *, text_ids: Any = None) -> Tensor:
-    raise NotImplementedError("MNTP has no loss of embeddings; see MntpModel")
 
 
 def measured(folder: Path) -> list[dict[str, Any]]:

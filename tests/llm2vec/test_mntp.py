@@ -14,11 +14,12 @@ from torch.nn.functional import cross_entropy
 sys.path.insert(0, str(Path(__file__).parent))
 from mntp_fixtures import GOLDEN, bidirectional, recorded
 
+from common import token_objective
 from common.attention import set_attention
 from common.lm_head import load_lm_head
-from llm2vec import mntp
+from common.token_objective import scored
 from llm2vec.masking import IGNORED, Masking
-from llm2vec.mntp import MaskingCollator, MntpModel, Validation, scored
+from llm2vec.mntp import MaskingCollator, MntpModel, Validation
 from llm2vec.packing import BlockCollator, Blocks, pack, tokenize_texts
 
 
@@ -63,7 +64,7 @@ def test_the_loss_is_that_of_the_original(golden: dict[str, Tensor], family: str
 def test_the_model_gives_it_in_groups_of_rows(
     golden: dict[str, Tensor], family: str, budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(mntp.SPLIT_TOKENS, "cpu", budget)
+    monkeypatch.setitem(token_objective.SPLIT_TOKENS, "cpu", budget)
     model = model_of(GOLDEN / f"tiny_{family}")
     batch, lengths = padded_right(golden)
     with torch.no_grad():

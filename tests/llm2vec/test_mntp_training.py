@@ -17,12 +17,12 @@ from safetensors.numpy import load_file
 sys.path.insert(0, str(Path(__file__).parent))
 from mntp_fixtures import EXACT, GOLDEN, TEXTS, bidirectional, recipe, run, run_of_several, summary
 
+from common import token_objective
 from common.attention import get_attention
 from common.backbone import load_backbone
 from common.data import SHIPPED
 from common.encoder import Encoder
 from common.errors import InputError
-from llm2vec import mntp
 from llm2vec.corpus import Texts, hold_out, read_texts
 from llm2vec.mntp import blocks_of, fit_mntp, measured
 from llm2vec.mntp_recipe import MntpConfig
@@ -107,8 +107,8 @@ def test_groups_of_rows_one_after_the_other_are_the_batch(
     monkeypatch.setattr(Accelerator, "backward", lambda self, loss: (seen.append(1), backward(self, loss)))
     for name, most in (("whole", 10**6), ("groups", 40)):
         seen.clear()
-        monkeypatch.setitem(mntp.SPLIT_TOKENS, "cpu", most)
-        monkeypatch.setitem(mntp.WORTH_TOKENS, "cpu", most)
+        monkeypatch.setitem(token_objective.SPLIT_TOKENS, "cpu", most)
+        monkeypatch.setitem(token_objective.WORTH_TOKENS, "cpu", most)
         run(tmp_path / name, **settings)
         steps = summary(tmp_path / name)["steps"]
         assert len(seen) == steps if name == "whole" else len(seen) >= 2 * steps
@@ -182,7 +182,7 @@ def test_validation_without_a_masked_token_is_said(tmp_path: Path) -> None:
     config = recipe(tmp_path, mlm_probability=1e-6)
     encoder = bidirectional(MODEL)
     valid = blocks_of(Texts(["w1 w2"], "short"), encoder, config)
-    with pytest.raises(InputError, match="short: no token was masked"):
+    with pytest.raises(InputError, match="short: no token is to be predicted"):
         fit_mntp(encoder, blocks_of(TEXTS, encoder, config), config, valid=valid)
 
 
