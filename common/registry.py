@@ -41,8 +41,8 @@ METHODS = {
     "angle": Method("angle.encoder:load", "angle.fit:fit", "angle.compat:COMPAT"),
     "bellm": Method("bellm.encoder:load", "bellm.fit:fit", "bellm.compat:COMPAT"),
     "llm2vec": Method("llm2vec.encoder:load", "llm2vec.fit:fit", "llm2vec.compat:COMPAT"),
-    "inbedder": Method("inbedder.encoder:load", None, "inbedder.compat:COMPAT"),
-    "bge_icl": Method("bge_icl.encoder:load", None, "bge_icl.compat:COMPAT"),
+    "inbedder": Method("inbedder.encoder:load", "inbedder.fit:fit", "inbedder.compat:COMPAT"),
+    "bge_icl": Method("bge_icl.encoder:load", "bge_icl.fit:fit", "bge_icl.compat:COMPAT"),
     "sentence-transformer": Method("common.plain:load"),
 }
 

@@ -10,6 +10,7 @@ from transformers import AutoModelForMaskedLM
 
 from common.backbone import Backbone
 from common.errors import InputError
+from common.lm_head import head_name
 from common.model_names import explain_missing
 from common.pooling import pool
 from inbedder.causal import NO_TOKEN
@@ -84,15 +85,15 @@ def load_masked_head(backbone: Backbone) -> nn.Module:
         InputError: a decoder, or weights that hold no such head.
     """
     source = backbone.source
+    if backbone.head is not None and not backbone.is_decoder:
+        return backbone.head
     options: dict[str, Any] = {**source.load_options, "dtype": backbone.dtype, "use_safetensors": True}
     try:
         model, report = AutoModelForMaskedLM.from_pretrained(source.path, output_loading_info=True, **options)
     except (OSError, ValueError) as error:
         raise explain_missing(source, error) from error
-    heads = [(name, child) for name, child in model.named_children() if name != model.base_model_prefix]
-    if len(heads) != 1:
-        raise InputError(f"model {source.name}: {type(model).__name__} has no single module as its masked-LM head")
-    name, head = heads[0]
+    name = head_name(backbone, model)
     if any(key.startswith(f"{name}.") for key in report["missing_keys"]):
         raise InputError(f"model {source.name}: its weights hold no masked-LM head; give the original masked model")
+    head: nn.Module = model.get_submodule(name)
     return head.requires_grad_(False).eval().to(backbone.device)
