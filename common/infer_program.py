@@ -46,6 +46,10 @@ class TextFlags:
         if self.output and self.output.suffix not in (".npy", ".jsonl"):
             raise InputError(f"--output {self.output}: must end in .npy or .jsonl")
 
+    def encode_options(self) -> dict[str, Any]:
+        """What a paper gives `Encoder.encode` besides."""
+        return {}
+
 
 class InferConfig(Protocol):
     """`TextFlags` and the model flags of a paper (`common.model_flags`)."""
@@ -58,6 +62,10 @@ class InferConfig(Protocol):
     normalize: bool
     batch_size: int | None
     output: Path | None
+
+    def encode_options(self) -> dict[str, Any]:
+        """See `TextFlags.encode_options`."""
+        ...
 
     def resolve(self) -> None:
         """See `ModelFlags.resolve`."""
@@ -80,6 +88,7 @@ def infer(config: InferConfig) -> None:
         instruction=config.instruction,
         batch_size=config.batch_size,
         normalize_embeddings=config.normalize,
+        **config.encode_options(),
     )
     if config.output:
         write_vectors(config.output, texts, vectors)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from inbedder.face import MaskededLMEncoder as MaskededLMEncoder
     from inbedder.face import MaskedLMEncoder as MaskedLMEncoder
     from inbedder.mode_encoder import ModeEncoder as ModeEncoder
+    from inbedder.text_clusters import cluster as cluster
 
 _HOMES = {
     "CausalLMEncoder": "inbedder.face",
@@ -24,6 +25,7 @@ _HOMES = {
     "MaskedLMEncoder": "inbedder.face",
     "MaskededLMEncoder": "inbedder.face",
     "ModeEncoder": "inbedder.mode_encoder",
+    "cluster": "inbedder.text_clusters",
     "encode_many": "common.many_instructions",
     "load": "inbedder.encoder",
 }
@@ -33,6 +35,7 @@ __all__ = [
     "MaskedLMEncoder",
     "MaskededLMEncoder",
     "ModeEncoder",
+    "cluster",
     "encode_many",
     "load",
 ]
