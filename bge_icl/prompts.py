@@ -11,6 +11,10 @@ SEPARATOR = "\n\n"  # between examples, and behind the last one
 # The whole query; BOS and EOS come from the tokenizer.
 TEMPLATE = "{examples}<instruct>{instruction}\n<query>{text}\n<response>"
 PASSAGE = "{text}"
+# Without special tokens (the released `use_special_tokens False`); an example has a blank behind "Response:".
+PLAIN_TEMPLATE = "{examples}Instruct: {instruction}\nQuery: {text}\nResponse:"
+PLAIN_EXAMPLE_FORMAT = "Instruct: {}\nQuery: {}\nResponse: {}"
+SPECIAL_TOKENS = ("<instruct>", "<query>", "<response>")
 
 
 def fill(pattern: str, *values: str) -> str:
