@@ -12,6 +12,7 @@ COMMANDS = {
     "quickstart": "benchmarks.quickstart:main",
     "matrix": "benchmarks.matrix:main",
     "layers": "benchmarks.layers:main",
+    "mteb": "benchmarks.mteb_program:main",
 }
 
 if __name__ == "__main__":
