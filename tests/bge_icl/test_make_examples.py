@@ -1,0 +1,147 @@
+"""bge_icl/make_examples.py: from the training split alone, the same for a seed, cut by tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_retrieval import make_sets, write_rows
+
+from benchmarks.retrieval_sets import SETS, load_set, normal
+from bge_icl.example_files import read_examples
+from bge_icl.local_tasks import TASK_NAMES, local_instruction
+from bge_icl.make_examples import Source, draw_examples, pairs_source, source_of, task_name, token_cutter
+from common.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_sets(tmp_path_factory.mktemp("sets"))
+
+
+@pytest.mark.parametrize("name", list(SETS))
+def test_examples_are_training_pairs_and_no_test_queries(data_dir: Path, name: str) -> None:
+    train, test = load_set(name, data_dir, "train"), load_set(name, data_dir)
+    right = {(train.queries[q], train.corpus[p]) for q, judged in train.qrels.items() for p in judged}
+    for seed in range(3):
+        found = draw_examples(source_of(TASK_NAMES[name], data_dir), 3, seed)
+        assert {(e.query, e.response) for e in found} <= right
+        assert not {normal(e.query) for e in found} & {normal(q) for q in test.queries.values()}
+
+
+@pytest.mark.parametrize("name", list(SETS))
+def test_on_real_data(shared_data: Path, name: str) -> None:
+    test = load_set(name, shared_data)
+    source = source_of(name, shared_data)
+    relevant = {normal(test.corpus[p]) for judged in test.qrels.values() for p in judged}
+    for seed in range(3):
+        found = draw_examples(source, 5, seed)
+        assert len({e.query for e in found}) == len({e.response for e in found}) == 5
+        assert not {normal(e.query) for e in found} & {normal(q) for q in test.queries.values()}
+        assert not {normal(e.response) for e in found} & relevant
+    assert local_instruction(name).startswith("Given a ")
+
+
+def test_more_shots_begin_with_those_of_fewer(data_dir: Path) -> None:
+    source = source_of("SciFact", data_dir)
+    five = draw_examples(source, 5, seed=1)
+    for n in range(6):
+        assert draw_examples(source, n, seed=1) == five[:n]
+    assert any(draw_examples(source, 5, seed=seed) != five for seed in range(2, 6))
+
+
+def test_a_test_query_in_the_training_split_is_passed_over() -> None:
+    pairs = [("seen", ["a"]), ("new", ["b", "answers a test query"]), ("NEW ", ["c"]), ("", ["d"]), ("same", ["Same"])]
+    source = Source("made", pairs, frozenset({"seen"}), frozenset({"answers a test query"}))
+    for seed in range(5):
+        (example,) = draw_examples(source, 1, seed)
+        assert (example.query.strip().lower(), example.response) in {("new", "b"), ("new", "c")}
+    with pytest.raises(InputError, match="made: 1 examples can be taken from 5 pairs, not 2"):
+        draw_examples(source, 2)
+
+
+def test_labels_come_before_their_second_examples() -> None:
+    pairs = [(f"text {i}", ["rare" if i == 7 else "common"]) for i in range(30)]
+    source = Source("made", pairs, frozenset(), labels=True)
+    found = draw_examples(source, 3)
+    assert sorted(e.response for e in found[:2]) == ["common", "rare"]
+    assert draw_examples(replace(source, pairs=pairs), 2) == found[:2]
+
+
+def test_labels_and_pairs_of_mteb_tasks(shared_data: Path) -> None:
+    emotions = draw_examples(source_of("EmotionClassification", shared_data), 6)
+    assert len({e.response for e in emotions}) == 6
+    intents = draw_examples(source_of("banking77classification", shared_data), 5)
+    assert not any("_" in e.response for e in intents)
+    counterfactual = draw_examples(source_of("AmazonCounterfactualClassification", shared_data), 2)
+    assert {e.response for e in counterfactual} == {"counterfactual", "not-counterfactual"}
+    assert len(draw_examples(source_of("STSBenchmark", shared_data), 3)) == 3
+
+
+def test_cut_by_tokens(llama_folder: Path, data_dir: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
+    source = source_of("SciFact", data_dir)
+    whole = draw_examples(source, 4)
+    cut = draw_examples(source, 4, cut=token_cutter(tokenizer), limits=(4, 6))
+    for one, short in zip(whole, cut):
+        for text, shorter, limit in ((one.query, short.query, 4), (one.response, short.response, 6)):
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            assert shorter == (tokenizer.decode(ids[:limit]) if len(ids) > limit else text)
+            assert len(shorter) < len(text)
+    assert draw_examples(source, 4, cut=token_cutter(tokenizer), limits=(99, 99)) == whole
+
+
+def test_the_program(program: Callable[..., Any], data_dir: Path, llama_folder: Path, tmp_path: Path) -> None:
+    words = ["--data_dir", data_dir, "--tokenizer", llama_folder, "--output", tmp_path / "made"]
+    done = program("bge_icl/make_examples.py", "--task", "scifact", "WikiQA", *words, "--n", 2, "--seed", 3)
+    assert done.code == 0, done.err
+    assert sorted(p.name for p in (tmp_path / "made").iterdir()) == [
+        *("SciFact.json", "WikiQA.json", "made_SciFact.txt", "made_WikiQA.txt")
+    ]
+    assert len(read_examples(tmp_path / "made", "SciFact")) == 2
+    rows = json.loads((tmp_path / "made" / "WikiQA.json").read_text(encoding="utf-8"))
+    assert all(set(row) == {"query", "response"} for row in rows)
+    assert "seed 3" in (tmp_path / "made" / "made_SciFact.txt").read_text(encoding="utf-8")
+    assert "SciFact.json: 2 examples" in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--task", "SciFacts"], "did you mean SciFact?"),
+        (["--task", "Nothing"], "known: SciFact, NFCorpus"),
+        (["--task", "SciFact", "--n", "0"], "--n 0: must be at least 1"),
+        (["--task", "SciFact", "--n", "50"], "50"),
+        (["--task", "Own", "--pairs", "x.jsonl"], "--pairs and --test belong together"),
+        (["--task", "A", "B", "--pairs", "x.jsonl", "--test", "y.jsonl"], "give one --task"),
+    ],
+)
+def test_wrong_use(
+    program: Callable[..., Any], data_dir: Path, llama_folder: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    more = ["--data_dir", data_dir, "--output", tmp_path / "made", "--tokenizer", llama_folder]
+    done = program("bge_icl/make_examples.py", *words, *more)
+    assert done.code == 2
+    assert message in done.err
+    assert not (tmp_path / "made").exists()
+
+
+def test_pairs_of_ones_own(tmp_path: Path) -> None:
+    pairs = write_rows(tmp_path / "pairs.jsonl.gz", [{"query": f"q{i}", "pos": [f"r{i}", f"s{i}"]} for i in range(4)])
+    test = write_rows(tmp_path / "test.jsonl.gz", [{"query": "Q1"}, {"query": "q2"}])
+    found = draw_examples(pairs_source(pairs, test), 2)
+    assert {e.query for e in found} == {"q0", "q3"}
+    assert {e.response[1:] for e in found} == {"0", "3"}
+    broken = write_rows(tmp_path / "broken.jsonl.gz", [{"query": "a"}])
+    with pytest.raises(InputError, match="needs query, and response or pos; has query"):
+        pairs_source(broken, test)
+
+
+def test_names() -> None:
+    assert task_name("squad_nqg") == task_name("SQUAD-nqg") == "SQuAD-NQG"
