@@ -1,14 +1,16 @@
-"""scripts/PAPER: one command per published row and training, from any folder, with further flags passed on."""
+"""scripts/PAPER: one command per published model and training, from any folder, with further flags passed on."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -18,14 +20,37 @@ from common.checkpoints import known_model
 
 REPO = Path(__file__).resolve().parents[2]
 # Paper -> the published table of its own rows, and the text edits of its released evaluation.
-TABLES = {"angle": ("angle-sts", "one-word-prompt"), "bellm": ("bellm-sts", "end-marks")}
-ROWS = [(paper, row) for paper, (table, _) in TABLES.items() for row in published.load(table).rows if row.is_target]
-SCRIPTS = [script for paper in TABLES for script in sorted((REPO / "scripts" / paper).glob("*.sh"))]
+STS = {"angle": ("angle-sts", "one-word-prompt"), "bellm": ("bellm-sts", "end-marks")}
+PAPERS = (*STS, "llm2vec", "inbedder", "bge_icl")
+STS_ROWS = [(paper, row) for paper, (table, _) in STS.items() for row in published.load(table).rows if row.is_target]
+OTHERS = {"steps.sh", "compare_speed.sh", "propose.sh"}  # no commands of published rows
+SCRIPTS = [
+    script
+    for paper in PAPERS
+    for script in sorted((REPO / "scripts" / paper).glob("*.sh"))
+    if script.name not in OTHERS
+]
 TRAININGS = [script for script in SCRIPTS if script.name.startswith("train-")]
+EVALUATIONS = [script for script in SCRIPTS if script not in TRAININGS and script.parent.name not in STS]
+
+
+@cache
+def all_rows() -> list[tuple[str, published.Row]]:
+    return [(name, row) for name in published.names() for row in published.load(name).rows]
+
+
+def in_tables(script: Path) -> list[tuple[str, published.Row]]:
+    """The rows of all tables whose command is a script, maybe with further flags."""
+    start = f"bash {script.relative_to(REPO)}"
+    return [(name, row) for name, row in all_rows() if row.command == start or row.command.startswith(f"{start} ")]
 
 
 def paper_of(script: Path) -> str:
     return script.parent.name
+
+
+def label(value: Any) -> str | None:
+    return f"{value.parent.name}/{value.stem}" if isinstance(value, Path) else getattr(value, "id", None)
 
 
 def command(script: Path, folder: Path, *words: str, **environment: str) -> list[str]:
@@ -44,20 +69,26 @@ def command(script: Path, folder: Path, *words: str, **environment: str) -> list
     return shlex.split(done.stdout)
 
 
-def parsed(paper: str, program: str, words: list[str]) -> Any:
-    """The configuration that a paper's program makes of a command line."""
-    module = importlib.import_module(f"{paper}.{program}")
-    return cli.parse(module.EvalConfig if program == "eval" else module.CONFIG, words, **module.OPTIONS)
+def parsed(words: list[str]) -> Any:
+    """The configuration that a program makes of a command line: PAPER/program.py, or -m benchmarks mteb."""
+    if words[:3] == ["-m", "benchmarks", "mteb"]:
+        from benchmarks.mteb_program import MtebConfig
+
+        return cli.parse(MtebConfig, words[3:])
+    program = Path(words[0]).relative_to(REPO)
+    module = importlib.import_module(".".join(program.with_suffix("").parts))
+    config_class = getattr(module, "EvalConfig", None) or get_type_hints(module.main)["config"]
+    return cli.parse(config_class, words[1:], **module.OPTIONS)
 
 
-@pytest.mark.parametrize(("paper", "row"), ROWS, ids=lambda value: getattr(value, "id", value))
-def test_every_own_row_has_its_command(paper, row, tmp_path):
+@pytest.mark.parametrize(("paper", "row"), STS_ROWS, ids=label)
+def test_every_own_row_of_sts_has_its_command(paper, row, tmp_path):
     script = REPO / "scripts" / paper / f"{row.id}.sh"
     assert row.command == f"bash scripts/{paper}/{row.id}.sh"
     program, *words = command(script, tmp_path, "--limit", "5")
     assert program == str(REPO / paper / "eval.py")
-    config = parsed(paper, "eval", words)
-    table, edits = TABLES[paper]
+    config = parsed([program, *words])
+    table, edits = STS[paper]
     assert config.output == REPO / "results" / table / row.id
     assert config.limit == 5
     assert config.suite == "sts"
@@ -68,21 +99,74 @@ def test_every_own_row_has_its_command(paper, row, tmp_path):
     assert config.text_edits == ("none" if config.prompt == "{text}" else edits)
 
 
-@pytest.mark.parametrize("script", TRAININGS, ids=lambda s: s.stem)
+@pytest.mark.parametrize("script", EVALUATIONS, ids=label)
+def test_an_evaluation_writes_where_its_tables_look(script, tmp_path):
+    rows = in_tables(script)
+    assert rows, "no published row names this script"
+    config = parsed(command(script, tmp_path))
+    folder = getattr(config, "output", None) or config.output_dir / "results"
+    alone = [row for _, row in rows if " --output " not in row.command]
+    assert {REPO / "results" / row.results for row in alone} == {folder}
+    model = config.model if hasattr(config, "model") else config.model_name_or_path
+    if "word-" not in script.name:
+        assert known_model(REPO / paper_of(script) / "checkpoints.yaml", model, []).options, "a released model"
+    assert getattr(config, "benchmark", None) in ("MTEB(eng, v1)", None)
+
+
+def test_every_script_that_a_table_names_is_there():
+    named = {word for _, row in all_rows() for word in re.findall(r"scripts/\S+\.sh", row.command)}
+    assert [word for word in sorted(named) if not (REPO / word).is_file()] == []
+
+
+def test_all_commands_of_the_tables_are_ones_that_their_programs_take(tmp_path):
+    """Every command with flags of its own; of those that differ by the layer alone, the first of a table."""
+    commands = {
+        re.sub(r"_layer_\d+", "_layer_N", row.command): row.command
+        for _, row in all_rows()
+        if row.command.startswith("python -m ") or len(shlex.split(row.command)) > 2
+    }
+    assert len(commands) > 30
+    for line in commands.values():
+        for part in line.split(" && "):
+            words = shlex.split(part)
+            if words[0] == "bash":
+                words = command(REPO / words[1], tmp_path, *words[2:], GPUS="1")
+                assert parsed(words)
+            elif words[:4] == ["python", "-m", "benchmarks", "mteb"]:
+                assert parsed(words[1:]).output == Path(words[-1])
+            elif words[:3] == ["python", "-m", "inbedder.eval"]:
+                assert parsed([str(REPO / "inbedder" / "eval.py"), *words[3:]]).method == "sentence-transformer"
+            else:
+                from benchmarks.run import RunConfig
+
+                assert words[:4] == ["python", "-m", "benchmarks", "run"]
+                assert cli.parse(RunConfig, words[4:]).output == Path(words[-1])
+
+
+@pytest.mark.parametrize(("setting", "examples"), [("zero", "none"), ("few", "/somewhere")])
+def test_zero_shot_has_no_examples_and_few_shot_those_that_are_given(setting, examples, tmp_path):
+    for name in ("bge-en-icl", "bge-en-icl-e5data"):
+        script = REPO / "scripts" / "bge_icl" / f"{name}-{setting}-shot.sh"
+        config = parsed(command(script, tmp_path, EXAMPLES="/somewhere"))
+        assert (config.examples, config.model_name_or_path) == (examples, f"BAAI/{name}")
+
+
+@pytest.mark.parametrize("script", TRAININGS, ids=label)
 def test_every_training_has_its_command(script, tmp_path):
     paper, run = paper_of(script), script.stem.removeprefix("train-")
     launcher, *words = command(script, tmp_path, "--epochs", "3")
-    assert (launcher, words[0]) == ("-m", "torch.distributed.run")
-    assert words[2].startswith("--nproc_per_node=")
+    several = (launcher, words[0]) == ("-m", "torch.distributed.run")
+    assert several == ("GPUS=${GPUS:-" in script.read_text(encoding="utf-8"))
     program, *words = command(script, tmp_path, "--epochs", "3", GPUS="1")
-    assert program == str(REPO / paper / "train.py")
-    config = parsed(paper, "train", words)
-    assert config.output_dir == REPO / "ckpts" / run
+    assert Path(program).parent == REPO / paper
+    config = parsed([program, *words])
+    assert config.output_dir.parent == REPO / "ckpts"
+    assert config.output_dir.name.endswith(run)
     assert config.epochs == 3
     assert command(script, tmp_path, "--dry_run")[0] == program  # one process is enough for that
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda s: s.stem)
+@pytest.mark.parametrize("script", SCRIPTS, ids=label)
 def test_a_script_says_what_it_needs(script):
     text = script.read_text(encoding="utf-8")
     assert text.startswith("#!/usr/bin/env bash\n# ")
@@ -91,13 +175,29 @@ def test_a_script_says_what_it_needs(script):
     assert "# Data: " in text or " Data: " in text
     assert text.endswith('"$@"\n')
     assert os.access(script, os.X_OK)
+    assert max(map(len, text.splitlines())) <= 120
 
 
-@pytest.mark.parametrize("paper", TABLES)
-def test_nothing_else_lies_there(paper):
-    evaluations = {f"{row.id}.sh" for owner, row in ROWS if owner == paper}
-    trainings = {f"train-{file.stem}.sh" for file in (REPO / paper / "configs").glob("*.yaml")}
-    assert {script.name for script in SCRIPTS if paper_of(script) == paper} == evaluations | trainings
+@pytest.mark.parametrize("paper", PAPERS)
+def test_every_recipe_has_a_script_and_nothing_else_lies_there(paper):
+    scripts = {script.name for script in SCRIPTS if paper_of(script) == paper}
+    evaluations = {f"{row.id}.sh" for owner, row in STS_ROWS if owner == paper}
+    evaluations |= {script.name for script in EVALUATIONS if paper_of(script) == paper}
+    configs = REPO / paper / "configs"
+    recipes = {"-".join(file.relative_to(configs).with_suffix("").parts) for file in configs.rglob("*.yaml")}
+    words = {f"{name.removeprefix('word-task-')}" for name in recipes if name.startswith("word-task-")}
+    trainings = {f"train-{name}.sh" for name in recipes if not name.startswith("word-task-")}
+    trainings |= {f"word-{name}.sh" for name in words}
+    assert scripts == evaluations | trainings
+    assert trainings <= scripts
+
+
+def test_the_documentation_names_every_script():
+    text = (REPO / "docs" / "reproducing.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"scripts/\S+?\.sh", text))
+    missing = [str(s.relative_to(REPO)) for s in SCRIPTS if str(s.relative_to(REPO)) not in named]
+    assert missing == []
+    assert [name for name in sorted(named) if not (REPO / name).is_file()] == []
 
 
 def test_run_names_what_is_missing(tmp_path):
@@ -116,9 +216,16 @@ def test_run_names_what_is_missing(tmp_path):
     assert "scripts/setup.sh" in bare.stderr
 
 
-def test_a_row_dry_runs_for_real(tmp_path):
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("angle/angle-llama2-7b.sh", "SeanLee97/angle-llama-7b-nli-20231027"),
+        ("inbedder/opt-1.3b-inbedder.sh", "BrandonZYW/opt-1.3b-InBedder"),
+    ],
+)
+def test_a_row_dry_runs_for_real(script, said, tmp_path):
     done = subprocess.run(
-        ["bash", str(REPO / "scripts" / "angle" / "angle-llama2-7b.sh"), "--dry_run"],
+        ["bash", str(REPO / "scripts" / script), "--dry_run"],
         cwd=tmp_path,
         env={**os.environ, "PYTHON": sys.executable},
         capture_output=True,
@@ -126,5 +233,5 @@ def test_a_row_dry_runs_for_real(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "SeanLee97/angle-llama-7b-nli-20231027" in done.stdout
+    assert said in done.stdout
     assert list(tmp_path.iterdir()) == []

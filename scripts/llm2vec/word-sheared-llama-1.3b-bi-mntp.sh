@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# S-LLaMA-1.3B, Table 4, bi-mntp: chunking, NER and POS of CoNLL-2003 by a linear probe on the frozen model, trained and
+# tested.
+# Needs: a GPU with 8 GB, under an hour (not timed here). Data: conll2003 from the hub, or --data_dir data.
+# Then: python -m benchmarks table llm2vec-word-level
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+exec bash "$root/scripts/run.sh" llm2vec/train_word.py \
+  --config "$root/llm2vec/configs/word-task/sheared-llama-1.3b-bi-mntp.yaml" \
+  --output_dir "$root/results/llm2vec-word-level/sheared-llama-1.3b-bi-mntp" "$@"
