@@ -1,6 +1,6 @@
 """The commands and Python blocks of the released READMEs work here, as their users type them.
 
-Each is a short extract with its source. What is changed before it runs: the script's path, the import line,
+The extracts and their sources: `seed_extracts.py`. What is changed before it runs: the script's path, the import line,
 the model ids (a tiny random Llama stands in for 7B weights), and, since there is no GPU here, `.bfloat16()`
 and `.cuda()` of plain transformers.
 """
@@ -11,9 +11,12 @@ import contextlib
 import gzip
 import io
 import itertools
+import json
 import logging
+import os
 import runpy
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,30 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from seed_extracts import (
+    ANGLE_EVAL,
+    ANGLE_PACKAGE,
+    ANGLE_TRAIN,
+    ANGLE_TRANSFORMERS,
+    BELLM_EVAL,
+    BELLM_HUB,
+    BELLM_PACKAGE,
+    BELLM_TRAIN,
+    BELLM_TRAIN_2,
+    BGE_FLAG,
+    BGE_TRAIN,
+    BGE_TRANSFORMERS,
+    INBEDDER_ENCODE,
+    INBEDDER_EVALUATION,
+    INBEDDER_LOAD,
+    INBEDDER_OUTPUT_VALUE,
+    INBEDDER_PATTERN,
+    INBEDDER_PROPOSE,
+    INBEDDER_TRAIN,
+    LLM2VEC_MNTP,
+    LLM2VEC_PACKAGE,
+    LLM2VEC_SIMCSE,
+)
 
 from angle.eval import EvalConfig
 from angle.recipe import AngleConfig
@@ -31,159 +58,6 @@ from common.data import SHIPPED
 from common.reading import read_rows
 
 REPO = Path(__file__).resolve().parents[1]
-
-# SeanLee97/AnglE, README.md of autumn 2023 (the state that angle-llama-7b-nli-v2 was released with).
-ANGLE_TRAIN = """
-CUDA_VISIBLE_DEVICES=0,1,2,3 torchrun --nproc_per_node=4 --master_port=1234 train_angle.py \
---task NLI-STS --save_dir ckpts/NLI-STS-angle-llama-7b \
---w2 35 --learning_rate 2e-4 --maxlen 45 \
---lora_r 32 --lora_alpha 32 --lora_dropout 0.1 \
---save_steps 200 --batch_size 160 --seed 42 --do_eval 0 --load_kbit 4 \
---gradient_accumulation_steps 4 --epochs 1
-"""
-ANGLE_EVAL = """
-CUDA_VISIBLE_DEVICES=0,1 python eval.py \
-    --load_kbit 16 \
-    --model_name_or_path NousResearch/Llama-2-7b-hf \
-    --lora_weight SeanLee97/angle-llama-7b-nli-20231027
-"""
-ANGLE_PACKAGE = """
-from angle_emb import AnglE
-
-angle = AnglE.from_pretrained('NousResearch/Llama-2-7b-hf',
-                              pretrained_lora_path='SeanLee97/angle-llama-7b-nli-v2')
-angle.set_prompt()
-print('prompt:', angle.prompt)
-vec = angle.encode({'text': 'hello world'}, to_numpy=True)
-print(vec)
-vecs = angle.encode([{'text': 'hello world1'}, {'text': 'hello world2'}], to_numpy=True)
-print(vecs)
-"""
-ANGLE_TRANSFORMERS = """
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from peft import PeftModel, PeftConfig
-
-peft_model_id = 'SeanLee97/angle-llama-7b-nli-v2'
-config = PeftConfig.from_pretrained(peft_model_id)
-tokenizer = AutoTokenizer.from_pretrained(config.base_model_name_or_path)
-model = AutoModelForCausalLM.from_pretrained(config.base_model_name_or_path).bfloat16().cuda()
-model = PeftModel.from_pretrained(model, peft_model_id).cuda()
-
-def decorate_text(text: str):
-    return f'Summarize sentence "{text}" in one word:"'
-
-inputs = 'hello world!'
-tok = tokenizer([decorate_text(inputs)], return_tensors='pt')
-for k, v in tok.items():
-    tok[k] = v.cuda()
-vec = model(output_hidden_states=True, **tok).hidden_states[-1][:, -1].float().detach().cpu().numpy()
-print(vec)
-"""
-
-# 4AI/BeLLM@9da9269, README.md: training (two stages), evaluation, inference.
-BELLM_TRAIN = """
-BiLLM_START_INDEX=31 WANDB_MODE=disabled CUDA_VISIBLE_DEVICES=0,1,2,3 torchrun --nproc_per_node=4 --master_port=1234 \
-train.py --train_name_or_path SeanLee97/all_nli_angle_format_b \
---save_dir ckpts/bellm-llama-7b-nli \
---model_name NousResearch/Llama-2-7b-chat-hf \
---prompt_template 'The representative word for sentence {text} is:"' \
---pooling_strategy avg \
---ibn_w 20.0 --cosine_w 0.0 --angle_w 1.0 --learning_rate 2e-4 --maxlen 60 \
---apply_lora 1 --lora_r 64 --lora_alpha 128 --lora_dropout 0.1 \
---is_llm 1 --apply_billm 1 --billm_model_class LlamaForCausalLM \
---push_to_hub 0 \
---logging_steps 5 --save_steps 50 --warmup_steps 80 --batch_size 256 --seed 42 --load_kbit 4 \
---gradient_accumulation_steps 32 --epochs 3 --fp16 1
-"""
-BELLM_TRAIN_2 = """
-BiLLM_START_INDEX=31 WANDB_MODE=disabled CUDA_VISIBLE_DEVICES=0,1,2,3 torchrun --nproc_per_node=4 --master_port=1234 \
-train.py --train_name_or_path SeanLee97/all_nli_aug_angle_format_b \
---pretrained_lora_path ckpts/bellm-llama-7b-nli \
---save_dir ckpts/bellm-llama-7b-nli-2 \
---model_name NousResearch/Llama-2-7b-hf \
---ibn_w 1.0 --cosine_w 0.0 --angle_w 0.0 --learning_rate 2e-4 --maxlen 60 \
---is_llm 1 --apply_lora 1 --lora_r 32 --lora_alpha 32 --lora_dropout 0.1 \
---push_to_hub 0 \
---save_steps 200 --batch_size 256 --seed 42 --load_kbit 4 --gradient_accumulation_steps 32 --epochs 3 --fp16 1
-"""
-BELLM_HUB = "--push_to_hub 1 --hub_model_id {YOUR_MODEL_ID} --hub_private_repo 1"
-BELLM_EVAL = """
-BiLLM_START_INDEX=31 CUDA_VISIBLE_DEVICES=0 python eval_sts.py \
---model_name_or_path NousResearch/Llama-2-7b-hf \
---lora_name_or_path SeanLee97/bellm-llama-7b-nli \
---apply_bfloat16 0
-"""
-BELLM_PACKAGE = """
-import os
-# set environment variable for BiLLM_START_INDEX before importing the model
-os.environ['BiLLM_START_INDEX'] = '31'
-os.environ['CUDA_VISIBLE_DEVICES'] = '0'
-
-from scipy import spatial
-
-from model import AnglE
-
-
-# 1. load model
-model = AnglE.from_pretrained('NousResearch/Llama-2-7b-hf', pretrained_lora_path='SeanLee97/bellm-llama-7b-nli').cuda()
-
-# 2. set prompt
-model.set_prompt(prompt='The representative word for sentence {text} is:"')
-
-# 3. encode
-docs = ['I like apples', 'I like fruit', 'i am hiking.']
-vecs = model.encode([{'text': doc} for doc in docs])
-
-print('cos sim (0, 1):', 1 - spatial.distance.cosine(vecs[0], vecs[1]))
-print('cos sim (0, 2)', 1 - spatial.distance.cosine(vecs[0], vecs[2]))
-print('cos sim (1, 2):', 1 - spatial.distance.cosine(vecs[1], vecs[2]))
-"""
-
-# khs0415p/training-LLM2VEC-PyTorch@b23dee2, README.md: training, and embedding with a stack of adapters.
-LLM2VEC_MNTP = "python train_mntp.py --model_name [model name or path]"
-LLM2VEC_SIMCSE = "python train_simcse.py --model_name [model name or path] --peft_model_name_or_path [peft name or ath]"
-LLM2VEC_PACKAGE = """
-import torch
-from models import LLM2Vec
-from transformers import AutoTokenizer, AutoModel, AutoConfig
-from peft import PeftModel
-
-tokenzier = AutoTokenizer.from_pretrained("markim/BioLLM2VEC-Mistral-7B-v0.3-mntp", cache_dir="/data")
-tokenzier.padding_side = "left"
-config = AutoConfig.from_pretrained("markim/BioLLM2VEC-Mistral-7B-v0.3-mntp", cache_dir="/data")
-model = AutoModel.from_pretrained("markim/BioLLM2VEC-Mistral-7B-v0.3-mntp", cache_dir="/data", torch_dtype=torch.bfloat16, device_map="cuda")
-
-model = PeftModel.from_pretrained(model, "markim/BioLLM2VEC-Mistral-7B-v0.3-mntp", cache_dir="/data")
-model = model.merge_and_unload()
-
-model = PeftModel.from_pretrained(model, "markim/BioLLM2VEC-Mistral-7B-v0.3-simcse", cache_dir="data")
-
-l2v = LLM2Vec(model, tokenzier)
-
-# Encoding queries using instructions
-instruction = (
-    "Given a web search query, retrieve relevant passages that answer the query:"
-)
-queries = [
-    [instruction, "medicine to take when you have a cold"],
-    [instruction, "how to cure cancer"],
-]
-q_reps = l2v.encode(queries)
-
-# Encoding documents. Instruction are not required for documents
-documents = [
-    "For high fever, antipyretics such as acetaminophen or aspirin can be used.",
-    "The main methods for treating cancer are broadly divided into three categories.",
-]
-d_reps = l2v.encode(documents)
-
-# Compute cosine similarity
-q_reps_norm = torch.nn.functional.normalize(q_reps, p=2, dim=1)
-d_reps_norm = torch.nn.functional.normalize(d_reps, p=2, dim=1)
-cos_sim = torch.mm(q_reps_norm, d_reps_norm.transpose(0, 1))
-
-print(cos_sim)
-"""  # noqa: E501
 
 
 def words_of(command: str) -> list[str]:
@@ -483,3 +357,146 @@ def test_llm2vec_commands_and_python_block(llama_folder, tmp_path, monkeypatch):
     np.testing.assert_allclose(ours["q_reps"].numpy(), queries, atol=1e-5)
     bare = load(str(llama_folder), dtype="float32")
     assert np.abs(bare.encode(ours["documents"]) - ours["d_reps"].numpy()).max() > 1e-3  # the adapters count
+
+
+# ------------------------------------------------------------------------------------------------- InBedder
+
+GOLDEN = REPO / "tests" / "golden"
+# The seed's script -> ours, one per model.
+INBEDDER_SCRIPTS = {
+    "train.sh": ["train-qa-roberta-large", "train-qa-opt-1.3b"],
+    "train_2.7b.sh": ["train-qa-opt-2.7b"],
+    "train_7b.sh": ["train-qa-llama-2-7b"],
+    "propose.sh": ["propose"],
+    "evaluation.sh": ["llama-2-7b-inbedder", "opt-2.7b-inbedder", "opt-1.3b-inbedder", "roberta-large-inbedder"],
+}
+
+
+def test_inbedder_python_blocks():
+    """Load, output value, prompts and encode, one after the other, as in the README."""
+    tiny = {name: str(GOLDEN / "inbedder" / f"tiny_{name}") for name in ("llama", "roberta")}
+    asked = "corpus, instruction = ['A cat slept.', 'It rained all day in Rome.', 'Yes!'], 'What animal is it?'"
+    blocks = [INBEDDER_LOAD, asked, INBEDDER_OUTPUT_VALUE, INBEDDER_PATTERN, INBEDDER_ENCODE]
+    changes = {
+        "from lm_encoders_hf import": "from inbedder import",
+        "BrandonZYW/llama-2-7b-InBedder": tiny["llama"],
+        "BrandonZYW/roberta-large-InBedder": tiny["roberta"],
+        "model = MaskedLMEncoder": "masked = MaskedLMEncoder",
+        "fst_gen_layer_32": "fst_gen_layer_3",  # the last of the small model
+    }
+    ours = run_block("\n".join(blocks), changes)
+    assert ours["embeddings"].shape == (3, 32)
+    assert ours["embeddings"].dtype == np.float32
+    assert [text.startswith("### Input") for text in ours["generations"]] == [True] * 3
+    from common.registry import load
+
+    texts = ["A cat slept.", "It rained all day in Rome.", "Yes!"]
+    for model, vectors in (("llama", ours["embeddings"]), ("roberta", ours["masked"].encode(ours["corpus"]))):
+        encoder = load("inbedder", tiny[model], dtype="float32")
+        np.testing.assert_allclose(vectors, encoder.encode(texts, instruction="What animal is it?"), atol=5e-5)
+
+
+def test_inbedder_models_of_the_list():
+    """Each loads by its id alone: base, prompt and layer come from checkpoints.yaml."""
+    from common.checkpoints import lookup
+    from inbedder.encoder import CHECKPOINTS
+
+    layers = {"llama-2-7b": 32, "opt-2.7b": 32, "opt-1.3b": 24, "roberta-large": 24}
+    for name, layer in layers.items():
+        known = lookup(CHECKPOINTS, f"BrandonZYW/{name}-InBedder", None)
+        assert known.options["layer"] == layer
+        assert known.options["template"] == "### Input:\n{input}\n\n### Instruction:\n{instruction}\n\n### Response:"
+
+
+@pytest.mark.parametrize("line", [*INBEDDER_TRAIN.split("\n")[1:-1], INBEDDER_PROPOSE, INBEDDER_EVALUATION])
+def test_inbedder_scripts(line):
+    """What the seed's scripts run resolves to a recipe of ours, with its backbone and its data."""
+    seed = line.split()[1].removeprefix("scripts/")
+    env = {**os.environ, "PYTHON": sys.executable}
+    for name in INBEDDER_SCRIPTS[seed]:
+        script = REPO / "scripts" / "inbedder" / f"{name}.sh"
+        done = subprocess.run(["bash", str(script), "--dry_run"], env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        resolved = yaml.safe_load(done.stdout)
+        if seed.startswith("train"):
+            assert resolved["train_name_or_path"] == "KomeijiForce/Inbedder-Pretrain-Data"
+            assert resolved["learning_rate"] == 2e-5
+            assert name.removeprefix("train-qa-") in resolved["model_name_or_path"].lower()
+        elif seed == "propose.sh":
+            assert resolved["instruction"]
+            assert resolved["model_name_or_path"].startswith("BrandonZYW/")
+        else:
+            assert resolved["model_name_or_path"].lower().endswith(name)
+
+
+# ------------------------------------------------------------------------------------------------- BGE-EN-ICL
+
+
+def test_bge_python_blocks_give_the_same_vectors():
+    """`FlagICLModel`, and the block that uses transformers alone."""
+    tiny = str(GOLDEN / "bge_icl" / "tiny_mistral")
+    ours = run_block(BGE_FLAG, {"from FlagEmbedding import": "from bge_icl import", "BAAI/bge-en-icl": tiny})
+    plain = run_block(BGE_TRANSFORMERS, {"BAAI/bge-en-icl": tiny})
+    assert ours["similarity"].shape == (2, 2)
+    for mine, theirs in (("embeddings_1", "query_embeddings"), ("embeddings_2", "doc_embeddings")):
+        assert ours[mine].dtype == np.float32
+        np.testing.assert_allclose(ours[mine], plain[theirs].numpy(), atol=1e-5)
+    zero_shot = run_block(
+        BGE_FLAG,
+        {
+            "from FlagEmbedding import": "from bge_icl import",
+            "BAAI/bge-en-icl": tiny,
+            "examples_for_task=examples": "examples_for_task=None",
+        },
+    )
+    assert np.abs(zero_shot["embeddings_1"] - ours["embeddings_1"]).max() > 1e-3  # the examples count
+
+
+def test_bge_training_command():
+    """The seed's torchrun command resolves to its recipe."""
+    resolved = yaml.safe_load(run_script("bge_icl/train.py", [*words_of(BGE_TRAIN), "--dry_run"]))
+    expected = {
+        "model_name_or_path": "mistralai/Mistral-7B-v0.1",
+        "learning_rate": 1e-4,
+        "lora_r": 32,
+        "lora_alpha": 64,
+        "batch_size": 16,
+        "temperature": 0.02,
+        "warmup_steps": 100,
+        "query_max_len": 2048,
+        "passage_max_len": 512,
+        "example_query_max_len": 256,
+        "example_passage_max_len": 256,
+        "train_group_size": 8,
+        "symmetric_batch_size": 256,
+        "symmetric_train_group_size": 8,
+        "max_class_neg": 7,
+        "gradient_checkpointing": True,
+        "save_total_limit": 20,
+        "fp16": True,
+    }
+    assert {name: resolved[name] for name in expected} == expected
+
+
+def test_bge_training_command_trains(llama_folder, tmp_path, monkeypatch):
+    """One step of it, with what a laptop lacks taken out and a small local file in place of the hub's."""
+    monkeypatch.chdir(tmp_path)
+    row = {"neg": ["It is not.", "No."], "prompt": "Find the answer.", "type": "normal"}
+    with open("data.jsonl", "w", encoding="utf-8") as file:
+        for i in range(8):
+            file.write(json.dumps({"query": f"what is {i}?", "pos": [f"It is {i}."], **row}))
+            file.write("\n")
+    words = without(without(words_of(BGE_TRAIN), "--deepspeed", 1), "--fp16", 0)
+    local = ["--model_name_or_path", str(llama_folder), "--train_data", "data.jsonl", "--output_dir", "out"]
+    small = ["--max_steps", "1", "--per_device_train_batch_size", "4", "--query_max_len", "128", "--lora_rank", "4"]
+    run_script("bge_icl/train.py", [*words, *local, *small, "--device", "cpu", "--load_kbit", "32", "--bf16", "0"])
+    from common.registry import load
+
+    vectors = load("bge_icl", "out").encode(["what is 3?"], instruction="Find the answer.")
+    assert np.isfinite(vectors).all()
+
+
+def without(words, flag, values):
+    """The words without a flag and its values."""
+    at = words.index(flag)
+    return words[:at] + words[at + 1 + values :]
