@@ -43,6 +43,16 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any
     return _not_empty(path, _parquet_rows(path) if kind == ".parquet" else _text_rows(path, kind))
 
 
+def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
+    """The lines of a text file (`.gz` too), blank ones included, with their numbers, from 1.
+
+    InputError with file and line where it is not UTF-8, or no whole gzip file.
+    """
+    with _open(Path(path)) as handle:
+        for number, line in enumerate(_lines(handle, path), 1):
+            yield number, _decode(line, path, number).rstrip("\r\n")
+
+
 def _not_empty(path: Path, rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     for number, row in rows:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from common.lm_head import LMHead
 from common.pooling import pool
-from inbedder.generation import Decoding, generate, left_padded
+from inbedder.decoding import Decoding
+from inbedder.generation import generate, left_padded
 from inbedder.modes import Mode
 from inbedder.states import run_to_layer
 

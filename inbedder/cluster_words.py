@@ -47,7 +47,8 @@ def head_words(modes: ModeEncoder, centres: Tensor, mean: Tensor, top_k: int) ->
 
     A causal model's head is put on (centre - mean), the released `contrastive_decoding`. A masked model's head is not
     linear: there the logits at the mean are taken from those at the centre. The likeliest tokens are given as words:
-    without blanks, each once whatever its case, tokens without a letter or digit left out.
+    without blanks, each once whatever its case, tokens without a letter or digit left out, and (unlike the released
+    code) those that only stand within words, such as "ité".
 
     Args:
         modes: the encoder whose vectors were clustered, with its head.
@@ -57,18 +58,32 @@ def head_words(modes: ModeEncoder, centres: Tensor, mean: Tensor, top_k: int) ->
     """
     scores = _scores(modes, centres, mean)
     tokenizer = modes.encoder.backbone.tokenizer
-    special = set(tokenizer.all_special_ids)
+    usable = word_starts(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
+    usable -= set(tokenizer.all_special_ids)
     found: list[list[str]] = []
     for order in scores.argsort(dim=1, descending=True).tolist():
         words: dict[str, str] = {}
         for token in order:
             word = str(tokenizer.decode([token])).strip()
-            if token not in special and any(letter.isalnum() for letter in word):
+            if token in usable and any(letter.isalnum() for letter in word):
                 words.setdefault(word.casefold(), word)
             if len(words) == top_k:
                 break
         found.append(list(words.values()))
     return found
+
+
+def word_starts(vocabulary: Sequence[str]) -> set[int]:
+    """The ids of tokens that can begin a word; all where the vocabulary does not say which do.
+
+    Byte-level BPE and SentencePiece mark them, but behind `### Response:` an answer's first word has no blank before
+    it and so no mark: a token counts, too, if the vocabulary has it with the mark. WordPiece marks the others.
+    """
+    known = set(vocabulary)
+    for mark in ("Ġ", "▁"):
+        if any(token.startswith(mark) and token != mark for token in known):
+            return {i for i, token in enumerate(vocabulary) if token.startswith(mark) or mark + token in known}
+    return {i for i, token in enumerate(vocabulary) if not token.startswith("##")}
 
 
 @torch.inference_mode()

@@ -11,12 +11,10 @@ from common.checkpoints import known_model
 from common.encoder import Encoder
 from common.errors import InputError
 from common.registry import check_compat
+from inbedder.defaults import MASK_LENGTH, MAX_LENGTH, MODEL
 from inbedder.prompts import PATTERN, template_of
 
-DEFAULT_MODEL = "smollm2-135m"
 CHECKPOINTS = Path(__file__).with_name("checkpoints.yaml")
-MAX_LENGTH = 512
-MASK_LENGTH = 3
 # Families of learned positions that are counted from the padding token's id on.
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "xmod", "data2vec-text")
 Convention = Literal["prompt", "pair"]
@@ -60,7 +58,7 @@ def load(
     Raises:
         InputError: an encoder without a mask token, a released id with other weights, or an unknown name.
     """
-    known = known_model(CHECKPOINTS, model or (None if adapter else DEFAULT_MODEL), adapter)
+    known = known_model(CHECKPOINTS, model or (None if adapter else MODEL), adapter)
     settings = known.options
     names = check_compat(compat)
     backbone = load_backbone(known.base, adapter=known.adapter, **backbone_options)

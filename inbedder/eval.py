@@ -21,7 +21,7 @@ from inbedder.evaluation.groups import Item, KMeansSettings, groups_of, score_gr
 from inbedder.evaluation.report import Report, robustness_report, scores_report
 from inbedder.evaluation.task_data import MissingData, read_task
 from inbedder.evaluation.tasks import find_tasks
-from inbedder.model_flags import InBedderFlags
+from inbedder.model_flags import ModeFlags
 
 if TYPE_CHECKING:
     from common.encoder import Encoder
@@ -40,24 +40,17 @@ def _flag(default: Any, help: str, **more: Any) -> Any:
 
 
 @dataclass(kw_only=True)
-class EvalConfig(InBedderFlags):
+class EvalConfig(ModeFlags):
     """A model, how its vectors are read, and what it is tested on."""
 
     method: str = _flag("inbedder", "inbedder, or a baseline: any method of `python -m benchmarks list`")
     instruction_form: Literal["own", "plain", "string", "prefix"] | None = _flag(
         None,
-        "own: by the model's prompt; plain: no instruction; string: `{instruction}: {text}`, pooled as a whole; "
-        "prefix: the same, only the text is pooled; default: own where the prompt takes one, else string",
+        "own: by the model's prompt; plain: no instruction, of InBedder the text alone (or --prompt); string: "
+        "`{instruction}: {text}`, pooled as a whole; prefix: the same, only the text is pooled; default: own where the "
+        "prompt takes one, else string",
     )
     disable_instruction: bool = _flag(False, "the text alone, without prompt; as --instruction_form plain")
-    mode: str | None = _flag(
-        None, "first, answer_mean, ..., or a released output value such as fst_gen_layer_32; default: first, of masked "
-        "models answer_mean"
-    )  # fmt: skip
-    layer: int = _flag(-1, "of --mode; -1 is the last")
-    generation_configs: dict[str, Any] | None = _flag(
-        None, "of modes that need an answer: max_new_tokens, do_sample, temperature, top_p, top_k; mask_length"
-    )
     reencoder: str | None = _flag(None, "of mode re_encode: a sentence-transformers model")
     model_type: Literal["causal", "masked", "sentence-transformers", "instructor"] | None = _flag(
         None, "of released configurations; the last two are baselines"
@@ -79,12 +72,12 @@ class EvalConfig(InBedderFlags):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.generation_configs = dict(self.generation_configs or {})
-        self.mask_length = self.generation_configs.pop("mask_length", None) or self.mask_length
         if self.model_type in ("sentence-transformers", "instructor"):
             self.method = "sentence-transformer"
         if self.disable_instruction:
-            self.instruction_form, self.prompt = "plain", BARE if self.method == self.METHOD else None
+            self.instruction_form, self.prompt = "plain", None
+        if self.instruction_form == "plain" and self.method == self.METHOD and self.prompt is None:
+            self.prompt = BARE
         for name in ("limit", "batch_size", "max_batch_tokens", "n_init", "per_kind"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -93,6 +86,10 @@ class EvalConfig(InBedderFlags):
             raise InputError(f"--seeds {' '.join(map(str, self.seeds))}: give one or more, each once")
         if self.method != self.METHOD and (self.mode or self.layer != -1):
             raise InputError(f"--mode and --layer are of InBedder; the method is {self.method}")
+        if self.mode == "re_encode" and self.reencoder is None:
+            raise InputError("--mode re_encode: give --reencoder, a sentence-transformers model")
+        if self.data_dir is not None and not self.data_dir.is_dir():
+            raise InputError(f"--data_dir {self.data_dir}: no such folder")
         find_tasks(self.tasks)
 
     @property
@@ -137,14 +134,16 @@ class EvalConfig(InBedderFlags):
         """The encoder, and how it is asked.
 
         Raises:
-            InputError: an unknown mode, or settings of answers that are not known.
+            InputError: a mode or layer that this model does not have.
         """
-        from inbedder.evaluation.asking import make_asker, make_modes
+        from inbedder.evaluation.asking import make_asker
+        from inbedder.mode_encoder import ModeEncoder
 
         options = {"batch_size": self.batch_size, "max_batch_tokens": self.max_batch_tokens}
         modes = None
         if self.mode or self.layer != -1:
-            modes = make_modes(encoder, self.mode, self.layer, self.generation_configs, self.seed, self.reencoder)
+            modes = ModeEncoder(encoder, decoding=self.decoding(), reencoder=self.reencoder)
+            modes.find_mode(self.mode, self.layer)
         return make_asker(encoder, self.instruction_form, modes, self.mode, self.layer, options)
 
 

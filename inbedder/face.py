@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -17,12 +15,11 @@ from common.encoder import Encoder
 from common.errors import InputError
 from common.model_names import resolve
 from common.tokenization import CUT_HEAD
-from inbedder.encoder import MASK_LENGTH, load
-from inbedder.generation import Decoding
+from inbedder.decoding import Decoding, read_decoding, refuse_unknown
+from inbedder.defaults import MASK_LENGTH
+from inbedder.encoder import load
 from inbedder.mode_encoder import ModeEncoder, Reencoder
 from inbedder.modes import find_mode, last_output_values, output_values
-
-logger = logging.getLogger(__name__)
 
 BARE = "{text}"
 
@@ -227,13 +224,7 @@ class CausalLMEncoder(OutputValueEncoder):
     DEFAULT = "fst_gen_layer_"
 
     def _generation(self, given: dict[str, Any]) -> tuple[Decoding | None, int | None]:
-        beams = given.pop("num_beams", 1)
-        if beams != 1:
-            raise InputError(f"num_beams {beams}: an answer is read token by token; only 1 is possible")
-        given.pop("pad_token_id", None)
-        known = Decoding.__dataclass_fields__
-        _refuse_unknown(given, known)
-        return Decoding(**given), None
+        return read_decoding(given), None
 
 
 class MaskedLMEncoder(OutputValueEncoder):
@@ -244,7 +235,7 @@ class MaskedLMEncoder(OutputValueEncoder):
 
     def _generation(self, given: dict[str, Any]) -> tuple[Decoding | None, int | None]:
         length = given.pop("mask_length", MASK_LENGTH)
-        _refuse_unknown(given, ("mask_length",))
+        refuse_unknown(given, ("mask_length",))
         return None, length
 
 
@@ -265,10 +256,3 @@ class InBedder:
             options: dict[str, Any] = {"mask_length": n_mask, "device": self._device}
             self._encoders = {n_mask: load(self.path, convention="pair", **options)}
         return self._encoders[n_mask].encode(list(input_texts), instruction=instruction, convert_to_tensor=True)
-
-
-def _refuse_unknown(given: Mapping[str, Any], known: Any) -> None:
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-            raise InputError(f"{name} is not known" + (f" (did you mean {near[0]}?)" if near else ""))

@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 def fit(encoder: Encoder, rows: RowList | RowStream, config: TrainConfig, *, valid: RowList | None = None) -> Encoder:
     """Train an encoder to answer, in place; its weights or adapter end up in `config.output_dir`.
 
-    With a the tokens of a row's answer (EOS included, for causal models), L = - mean over all a of a step of
-    log p(a | prompt, the answer before a); of masked models: given the prompt and masks alone.
+    The loss of a step is the mean of -log p(a | what stands before a) over all tokens a of its answers (EOS included),
+    for causal models; for masked ones of -log p(a | prompt and masks).
 
     Rows are question-answer rows, or pairs or triplets (`inbedder.qa_data.answered` says how those are used). All
     weights are trained, the head's too, or LoRA on the trunk with the head as it is.

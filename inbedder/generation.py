@@ -11,38 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from common.backbone import Backbone
-from common.errors import InputError
 from common.lm_head import LMHead
+from inbedder.decoding import Decoding
 from inbedder.states import position_ids, run_to_layer
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How an answer is generated.
-
-    Attributes:
-        max_new_tokens: at most.
-        do_sample: draw tokens; else the likeliest one is taken.
-        temperature, top_p, top_k: of drawing. 50 is what the released code drew from (transformers' default).
-        seed: of drawing. A draw depends on it and on the prompt alone, not on the batch.
-    """
-
-    max_new_tokens: int = 3
-    do_sample: bool = False
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 50
-    seed: int = 42
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise InputError(f"max_new_tokens {self.max_new_tokens}: must be at least 1")
-        if self.temperature <= 0:
-            raise InputError(f"temperature {self.temperature}: must be over 0; do_sample=False takes the likeliest")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"top_p {self.top_p}: must be over 0 and at most 1")
-        if self.top_k < 0:
-            raise InputError(f"top_k {self.top_k}: must be at least 0 (0: no limit)")
 
 
 @dataclass(frozen=True)

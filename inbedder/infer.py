@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common import cli
+from common.errors import InputError
 from common.infer_program import TextFlags, infer, read_texts
+from inbedder.decoding import Decoding
 from inbedder.model_flags import ALIASES, DROPPED, InBedderFlags
 
 
@@ -17,7 +19,13 @@ class InferConfig(TextFlags, InBedderFlags):
     answers: bool = field(
         default=False, metadata={"help": "print what the model answers, not the cosines", "group": "texts"}
     )
-    max_new_tokens: int = field(default=3, metadata={"help": "tokens of an answer", "group": "texts"})
+    max_new_tokens: int = field(default=3, metadata={"help": "tokens of an answer, at most", "group": "texts"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.decoding = Decoding(max_new_tokens=self.max_new_tokens)
+        if self.answers and (self.output or self.normalize):
+            raise InputError("--answers prints the answers; leave out --output and --normalize, which are of vectors")
 
 
 def run(config: InferConfig) -> None:
@@ -29,12 +37,11 @@ def run(config: InferConfig) -> None:
     config.resolve()
     encoder = config.load()
 
-    from inbedder.generation import Decoding
     from inbedder.mode_encoder import ModeEncoder
 
-    decoding = Decoding(max_new_tokens=config.max_new_tokens, do_sample=False) if encoder.backbone.is_decoder else None
-    for answer in ModeEncoder(encoder, decoding=decoding).answers(texts, instruction=config.instruction):
-        print(answer.strip())
+    modes = ModeEncoder(encoder, decoding=config.decoding)
+    for answer in modes.answers(texts, instruction=config.instruction, batch_size=config.batch_size):
+        print(" ".join(answer.split()))
 
 
 # What the command line understands besides the fields.

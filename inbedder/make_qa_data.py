@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -21,8 +20,6 @@ from inbedder.qa_sets import DataFile, Dropped, QaRow, Rule, Table, content_word
 
 if TYPE_CHECKING:
     from inbedder.qa_leakage import EvaluationTexts
-
-logger = logging.getLogger(__name__)
 
 
 def _flag(default: Any, help: str, group: str) -> Any:
@@ -53,6 +50,8 @@ class QaDataConfig:
             raise InputError(f"--limit {self.limit}: must be at least 1")
         if not 0 <= self.closed_book_share <= 1:
             raise InputError(f"--closed_book_share {self.closed_book_share}: a share from 0 to 1 is due")
+        if not self.data_dir.is_dir():
+            raise InputError(f"--data_dir {self.data_dir}: no such folder")
         known = load_table().set_names
         for name in self.sets or []:
             if name not in known:
@@ -249,7 +248,7 @@ def summary(all_counts: Sequence[Counts], rows: Sequence[QaRow]) -> str:
     everything = Counts("all", read, kept=list(rows))
     text_words, answer_words = everything.means()
     table.add_row(["all", everything.read, len(rows), f"{text_words:.0f}", f"{answer_words:.1f}", ""])
-    lines = [table.get_string(), "", "skipped:"]
+    lines = [table.get_string(), *(["", "skipped:"] if skipped else [])]
     for reason, group in sorted(skipped.items(), key=lambda item: -sum(counts.read for counts in item[1])):
         lines.append(f"{sum(c.read for c in group):7,} rows of {len(group):3} templates: {reason}")
     texts = Counter(row.input for row in rows if row.input)

@@ -20,7 +20,8 @@ from common.lm_head import LMHead, load_lm_head
 from common.prompts import check_texts
 from inbedder.cache import RowCache, weights_hash
 from inbedder.causal import NO_TOKEN, AnswerEmbedder, PromptEmbedder
-from inbedder.generation import Decoding, end_ids
+from inbedder.decoding import Decoding
+from inbedder.generation import end_ids
 from inbedder.masked import MaskEmbedder, load_masked_head
 from inbedder.modes import GENERATING, Mode, find_mode
 
@@ -77,6 +78,17 @@ class ModeEncoder:
             load = load_masked_head if self.masked else load_lm_head
             self._head = load(self.encoder.backbone)
         return self._head
+
+    def find_mode(self, name: str | None, layer: int = -1) -> Mode:
+        """The mode of a name at this model (`inbedder.modes.find_mode`).
+
+        Raises:
+            InputError: no such mode or layer, or re_encode without a re-encoder.
+        """
+        mode = find_mode(name, layer, masked=self.masked, layers=self.layers)
+        if mode.name == "re_encode" and self._reencoder is None:
+            raise InputError("output value 're_encode': give reencoder=, the name of a sentence-transformers model")
+        return mode
 
     def to(self, device: str | torch.device) -> None:
         """Move the head after the encoder was moved."""
@@ -160,9 +172,7 @@ class ModeEncoder:
 
         `everywhere`: of a masked model, the likeliest ids at all tokens, too.
         """
-        chosen = find_mode(
-            mode or ("answer_mean" if self.masked else "first"), layer, masked=self.masked, layers=self.layers
-        )
+        chosen = self.find_mode(mode, layer)
         needs_answers = answers or everywhere or chosen.name in (("re_encode",) if self.masked else GENERATING)
         filtered = self._filter_ids(filter_words) if needs_answers and not self.masked else []
         items = check_texts(texts)
@@ -283,13 +293,8 @@ class ModeEncoder:
         return sorted({token for one in tokens for token in one})
 
     def _reencode(self, answers: list[str]) -> Tensor:
-        """Another embedder's vectors of the answers.
-
-        Raises:
-            InputError: none was given.
-        """
-        if self._reencoder is None:
-            raise InputError("output value 're_encode': give reencoder=, the name of a sentence-transformers model")
+        """Another embedder's vectors of the answers."""
+        assert self._reencoder is not None
         if isinstance(self._reencoder, str):
             from common.registry import load
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from common.errors import InputError
@@ -46,11 +47,26 @@ class Mode:
     layer: int
 
 
-def find_mode(name: str, layer: int, *, masked: bool, layers: int) -> Mode:
+def split_name(name: str) -> tuple[str, int | None]:
+    """Our name of a mode, and the layer that a released output value brings along.
+
+    Raises:
+        InputError: neither causal nor masked models have it.
+    """
+    by_prefix = {prefix: mode for mode, prefix in CAUSAL.items()} | OLD_PREFIXES
+    found = re.fullmatch(r"(\w+?_layer_)(\d+)", name)
+    if found and found[1] in by_prefix:
+        return by_prefix[found[1]], int(found[2])
+    if name not in CAUSAL:
+        raise InputError(f"output value {name!r}: there are {_listed(CAUSAL, name)}")
+    return name, None
+
+
+def find_mode(name: str | None, layer: int = -1, *, masked: bool, layers: int) -> Mode:
     """The mode of a name: ours, or a released output value, which brings its layer.
 
     Args:
-        name: for example "first", or "fst_gen_layer_32".
+        name: for example "first", or "fst_gen_layer_32"; None: first, of masked models answer_mean.
         layer: for our names; -1 is the last.
         masked: of a masked model.
         layers: L of the model.
@@ -58,22 +74,21 @@ def find_mode(name: str, layer: int, *, masked: bool, layers: int) -> Mode:
     Raises:
         InputError: no such mode or layer.
     """
-    known = MASKED if masked else CAUSAL
-    by_prefix = {prefix: mode for mode, prefix in CAUSAL.items()} | OLD_PREFIXES
-    found = re.fullmatch(r"(\w+?_layer_)(\d+)", name)
-    if found and found[1] in by_prefix:
-        mode, layer = by_prefix[found[1]], int(found[2])
-    else:
-        mode = name
-    if mode not in known:
-        names = [*known, *(v for v in known.values() if v not in known)]
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        kind = "masked" if masked else "causal"
-        raise InputError(f"output value {name!r}: a {kind} model has {', '.join(names)}{hint}")
+    name = name or ("answer_mean" if masked else "first")
+    mode, own = split_name(name)
+    layer = layer if own is None else own
+    if masked and mode not in MASKED:
+        raise InputError(f"output value {name!r}: a masked model has {_listed(MASKED, name)}")
     if not -1 <= layer <= layers:
         raise InputError(f"output value {name!r}: layer {layer}; the model has 0 to {layers} (the last one)")
     return Mode(mode, layers if layer == -1 or mode == "re_encode" else layer)
+
+
+def _listed(known: Mapping[str, str], name: str) -> str:
+    """All names, those of layers with an L, and the one that is nearest to `name`."""
+    names = [*known, *(f"{value}L" for value in known.values() if value not in known)]
+    near = difflib.get_close_matches(name, names, n=1)
+    return ", ".join(names) + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def output_values(*, masked: bool, layers: int) -> list[str]:

@@ -36,3 +36,13 @@ def template_of(pattern: str, tail: str = "") -> Template:
         raise InputError(f"template {pattern!r}: needs {{input}} or {{text}} exactly once; named: {', '.join(BY_NAME)}")
     plain = filled.replace("{instruction}", DEFAULT_INSTRUCTION) if "{instruction}" in filled else None
     return Template(filled, plain=plain)
+
+
+def check_asks(pattern: str, flag: str) -> None:
+    """That a pattern (as in `template_of`) asks a question about the text.
+
+    Raises:
+        InputError: no place for the text, or none for the question; names the flag.
+    """
+    if not template_of(pattern).takes_instruction:
+        raise InputError(f"{flag} {pattern!r}: needs {{instruction}}, the place of the question")

@@ -8,7 +8,6 @@ A released propose configuration (JSON) is taken as first argument.
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,18 +17,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from common import cli
 from common.errors import InputError
 from common.io import write_text
+from inbedder.defaults import MODEL
 from inbedder.model_flags import ALIASES as MODEL_ALIASES
 from inbedder.model_flags import DROPPED as MODEL_DROPPED
-from inbedder.model_flags import InBedderFlags
+from inbedder.model_flags import ModeFlags
+from inbedder.prompts import check_asks
 
 if TYPE_CHECKING:
     from inbedder.cluster_data import Data
-    from inbedder.generation import Decoding
     from inbedder.text_clusters import Clustering
 
-logger = logging.getLogger(__name__)
-
-DEFAULT_MODEL = "smollm2-135m"
 SUMMARY = "summary.md"
 FLAG = "--instruction"
 
@@ -39,7 +36,7 @@ def _flag(default: Any, help: str, **more: Any) -> Any:
 
 
 @dataclass(kw_only=True)
-class ProposeConfig(InBedderFlags):
+class ProposeConfig(ModeFlags):
     """Texts, questions about them, and a model that answers."""
 
     texts: str = field(
@@ -66,12 +63,6 @@ class ProposeConfig(InBedderFlags):
         True, "let the model answer for every text; 0: about half the time, the words then come from texts and head"
     )
     max_new_tokens: int | None = _flag(None, "tokens of an answer; default: 3")
-    generation_configs: dict[str, Any] | None = _flag(
-        None, "max_new_tokens, do_sample, temperature, top_p, top_k; mask_length"
-    )
-    mode: str | None = _flag(None, "what is clustered: first, answer_mean, ... or a released output value such as "
-                                   "fst_gen_layer_32; default: first, of masked models answer_mean")  # fmt: skip
-    layer: int = _flag(-1, "of the mode")
     filter_words: list[str] = _flag((), "words that count as no answer")
     model_type: Literal["causal", "masked"] | None = _flag(None, "checked against the model")
     cache_dir: Path | None = _flag(None, "keep vectors and answers there for the next run")
@@ -79,15 +70,19 @@ class ProposeConfig(InBedderFlags):
     dry_run: bool = field(default=False, metadata={"help": "print the resolved settings and stop", "recipe": False})
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.instruction, str):
-            self.instruction = _listed(self.instruction)
-        self.generation_configs = dict(self.generation_configs or {})
-        self.mask_length = self.generation_configs.pop("mask_length", None) or self.mask_length
         for name in ("clusters", "top_k", "limit", "batch_size", "max_new_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name} {value}: must be at least 1")
+        if self.max_new_tokens is not None:
+            self.generation_configs = {**(self.generation_configs or {}), "max_new_tokens": self.max_new_tokens}
+        super().__post_init__()
+        if self.mode == "re_encode":
+            raise InputError(f"--mode re_encode: {REFUSED['reencoder']}")
+        if self.prompt is not None:
+            check_asks(self.prompt, "--prompt")
+        if isinstance(self.instruction, str):
+            self.instruction = _listed(self.instruction)
         count = len(self.instruction)
         if not count or not all(one.strip() for one in self.instruction):
             raise InputError(f"{FLAG}: is empty; ask a question about the texts")
@@ -98,7 +93,7 @@ class ProposeConfig(InBedderFlags):
         if self.output.exists() and not self.output.is_dir():
             raise InputError(f"--output {self.output}: is a file; a folder is written to")
         if not (self.model_name_or_path or self.pretrained_model_path or self.lora_name_or_path):
-            self.model_name_or_path = DEFAULT_MODEL
+            self.model_name_or_path = MODEL
 
     @property
     def questions(self) -> list[str]:
@@ -110,20 +105,6 @@ class ProposeConfig(InBedderFlags):
         """The name of the labels that each instruction's clusters are compared with; empty without labels."""
         return list(self.labels) * (len(self.instruction) if len(self.labels) == 1 else 1)
 
-    def decoding(self) -> Decoding:
-        """How answers are generated."""
-        from inbedder.generation import Decoding
-
-        given = {"seed": self.seed, **(self.generation_configs or {})}
-        given.pop("num_beams", None)
-        if self.max_new_tokens is not None:
-            given["max_new_tokens"] = self.max_new_tokens
-        unknown = [name for name in given if name not in Decoding.__dataclass_fields__]
-        if unknown:
-            raise InputError(f"--generation_configs: unknown {unknown[0]!r}; known: "
-                             f"{', '.join(Decoding.__dataclass_fields__)}, mask_length")  # fmt: skip
-        return Decoding(**given)
-
 
 def propose(config: ProposeConfig) -> None:
     """Read the texts, then the model; cluster, explain, write."""
@@ -133,7 +114,6 @@ def propose(config: ProposeConfig) -> None:
         return
     from inbedder.cluster_data import read_data
 
-    decoding = config.decoding()
     data = read_data(config.texts, config.text_column, list(dict.fromkeys(config.labels)))
     kept = _sample(len(data.texts), config.limit, config.seed)
     texts = [data.texts[i] for i in kept]
@@ -152,7 +132,7 @@ def propose(config: ProposeConfig) -> None:
         config.questions,
         config.clusters,
         labels=_labels(config, data, kept),
-        encoder=ModeEncoder(encoder, decoding=decoding),
+        encoder=ModeEncoder(encoder, decoding=config.decoding()),
         top_k=config.top_k,
         seed=config.seed,
         mode=config.mode,

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from common.overlap import key, runs, words
 from common.reading import read_rows
-from inbedder.qa_sets import words
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +25,6 @@ EVALUATION: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def _normal(text: str) -> tuple[str, ...]:
-    return tuple(word for raw in words(text) for word in raw.replace("'", " ").replace("-", " ").split())
-
-
-def _runs(tokens: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    return (tokens[start : start + RUN] for start in range(len(tokens) - RUN + 1))
-
-
 class EvaluationTexts:
     """The texts of the evaluation sets that a data folder has.
 
@@ -45,7 +37,7 @@ class EvaluationTexts:
         self.found: dict[str, int] = {}
         self.missing: list[str] = []
         self._exact: dict[str, str] = {}
-        self._normal: dict[tuple[str, ...], str] = {}
+        self._normal: dict[str, str] = {}
         self._runs: dict[int, str] = {}
         for name, (files, columns) in EVALUATION.items():
             if not all((data_dir / file).exists() for file in files):
@@ -55,8 +47,8 @@ class EvaluationTexts:
             self.found[name] = len(texts)
             for text in texts:
                 self._exact.setdefault(text.strip(), name)
-                self._normal.setdefault(_normal(text), name)
-                for run in _runs(_normal(text)):
+                self._normal.setdefault(key(text), name)
+                for run in runs(words(text), RUN):
                     self._runs.setdefault(hash(run), name)
         if self.missing:
             logger.warning("not checked for texts of %s: not in %s", ", ".join(self.missing), data_dir)
@@ -67,10 +59,9 @@ class EvaluationTexts:
             return None
         if text.strip() in self._exact:
             return f"{self._exact[text.strip()]} exact"
-        tokens = _normal(text)
-        if tokens in self._normal:
-            return f"{self._normal[tokens]} normalised"
-        name = next((self._runs[key] for key in map(hash, _runs(tokens)) if key in self._runs), None)
+        if key(text) in self._normal:
+            return f"{self._normal[key(text)]} normalised"
+        name = next((self._runs[h] for h in map(hash, runs(words(text), RUN)) if h in self._runs), None)
         return f"{name} in part" if name else None
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from common.errors import InputError
 from common.recipe import TrainConfig
-
-# The released code leaves 20 of its 512 tokens to the template.
-MAX_LENGTH = 512
+from inbedder.defaults import MAX_LENGTH
+from inbedder.prompts import check_asks
 
 
 def _flag(default: Any, help: str, group: str) -> Any:
@@ -50,6 +49,8 @@ class InbedderConfig(TrainConfig):
         super().__post_init__()
         if self.mask_length is not None and self.mask_length < 1:
             raise InputError(f"--mask_length {self.mask_length}: must be at least 1")
+        if self.template is not None:
+            check_asks(self.template, "--template")
         if self.stop_after_n_steps is not None and self.stop_after_n_steps < 1:
             raise InputError(f"--stop_after_n_steps {self.stop_after_n_steps}: must be at least 1")
         if self.streaming:

@@ -19,11 +19,10 @@ from common.errors import InputError
 from common.many_instructions import encode_many
 from common.prompts import check_texts
 from inbedder.cluster_words import common_words, head_words, tfidf_words
+from inbedder.decoding import Decoding
 from inbedder.encoder import load
 from inbedder.evaluation.clustering import assign, v_measure
-from inbedder.generation import Decoding
 from inbedder.mode_encoder import ModeEncoder
-from inbedder.modes import find_mode
 from inbedder.pair import PairEncoder
 
 logger = logging.getLogger(__name__)
@@ -215,10 +214,17 @@ def _mode_encoder(encoder: Encoder | ModeEncoder | str | None, decoding: Decodin
 
 def _takes_head(modes: ModeEncoder, mode: str | None, layer: int) -> bool:
     """Whether a mode's vectors are what the language-model head takes."""
-    if mode is None:
-        return layer == modes.layers
-    chosen = find_mode(mode, layer, masked=modes.masked, layers=modes.layers)
+    if isinstance(modes.encoder, PairEncoder):
+        return False  # of such an encoder only its own vector is one
+    chosen = modes.find_mode(mode, layer)
     return chosen.layer == modes.layers and chosen.name != "re_encode"
+
+
+def _is_default_mode(modes: ModeEncoder) -> bool:
+    """Whether the encoder's own vector is that of the default mode: without another convention, pooling or scale."""
+    encoder = modes.encoder
+    usual = "mean" if modes.masked else "last"
+    return not isinstance(encoder, PairEncoder) and encoder.pooling == usual and not encoder.normalize
 
 
 def _run(
@@ -230,16 +236,16 @@ def _run(
     options: dict[str, Any],
 ) -> tuple[list[np.ndarray], list[tuple[str, ...] | None]]:
     """Vectors (n, D) and, where asked for, answers, per instruction; own: of the encoder's own vector."""
-    answers = how["answers"]
-    pair = own and isinstance(modes.encoder, PairEncoder)
-    if own and not answers and (pair or how["cache_dir"] is None):
-        return list(encode_many(modes.encoder, texts, instructions, **options)), [None] * len(instructions)
+    answers, encoder = how["answers"], modes.encoder
+    apart = own and not _is_default_mode(modes)
+    if own and not answers and (apart or how["cache_dir"] is None):
+        return list(encode_many(encoder, texts, instructions, **options)), [None] * len(instructions)
     vectors: list[np.ndarray] = []
     spoken: list[tuple[str, ...] | None] = []
     for number, question in enumerate(instructions, 1):
         logger.info("instruction %d of %d: %s", number, len(instructions), question)
         result = modes.run(texts, instruction=question, **how, **options)
-        found = modes.encoder.encode(texts, instruction=question, **options) if pair else result.vectors.numpy()
+        found = encoder.encode(texts, instruction=question, **options) if apart else result.vectors.numpy()
         vectors.append(found)
         spoken.append(tuple(a.strip() for a in modes.decode(result.answers or [])) if answers else None)
     return vectors, spoken

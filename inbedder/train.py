@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from common import cli
 from common.errors import InputError
 from common.registry import check_compat
 from inbedder.recipe import InbedderConfig
-
-logger = logging.getLogger(__name__)
 
 
 def main(config: InbedderConfig) -> None:

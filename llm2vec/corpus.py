@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from common.data import SHIPPED, data_path
 from common.errors import InputError
 from common.model_names import hub_reachable
-from common.reading import read_rows
+from common.reading import read_lines, read_rows
 
 # The shipped files that are for training; passages and the others are test sets.
 SHIPPED_FILES = ("triplets", "questions")
@@ -114,14 +113,7 @@ def _text_file(name: str, data_dir: str | Path | None) -> Path | None:
 
 
 def _lines(path: Path) -> list[str]:
-    texts = []
-    with (gzip.open if path.name.endswith(".gz") else open)(path, "rb") as handle:
-        for number, line in enumerate(handle, 1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError:
-                raise InputError(f"{path}:{number}: not UTF-8; convert the file") from None
-            texts.append(text.rstrip("\r\n"))
+    texts = [text for _, text in read_lines(path)]
     if not any(text.strip() for text in texts):
         raise InputError(f"{path}: holds no text")
     return texts

@@ -13,7 +13,10 @@ REPO = Path(__file__).resolve().parents[1]
 PAPERS = ("angle", "bellm", "llm2vec", "inbedder", "bge_icl")
 OURS = ("common", "senteval", "benchmarks", *PAPERS)
 # Modules of papers that use benchmarks: what their users run, and what these are made of.
-PROGRAMS = {"train", "eval", "infer", "face", "make_examples", "study", "study_cells", "study_report", "study_plot"}
+PROGRAMS = {
+    *("train", "eval", "infer", "face", "make_examples", "make_train_data"),
+    *("study", "study_cells", "study_report", "study_plot"),
+}
 
 
 def python_files() -> list[Path]:

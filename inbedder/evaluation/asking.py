@@ -28,9 +28,9 @@ class Asker:
 
     Attributes:
         encoder: any encoder.
-        form: how it takes an instruction. own: by its template; plain: not at all, the text alone; string: in front of
-            the text, as one string that is pooled as a whole (what the paper's baselines had); prefix: the same, and
-            only the text is pooled.
+        form: how it takes an instruction. own: by its template; plain: not at all, the template is filled without
+            one; string: in front of the text, as one string that is pooled as a whole (what the paper's baselines had);
+            prefix: the same, and only the text is pooled.
         modes: of an InBedder model that is read in another way than its default; with `mode` and `layer`.
         options: batch_size, max_batch_tokens of `Encoder.encode`.
     """
@@ -45,7 +45,7 @@ class Asker:
     def many(self, texts: Sequence[str], instructions: Sequence[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
         """Every instruction with the vectors (n, D) of all texts under it; not all of them are held at a time."""
         if self.form == "plain":
-            vectors = self.encoder.encode(list(texts), **self.options)
+            vectors = self._plain(texts)
             yield from ((instruction, vectors) for instruction in instructions)
         elif self.modes is not None:
             for instruction in instructions:
@@ -61,12 +61,17 @@ class Asker:
     def each(self, texts: Sequence[str], instructions: Sequence[str]) -> NDArray[np.float32]:
         """Vectors (n, D) of texts, each under its own instruction."""
         if self.form == "plain":
-            return np.asarray(self.encoder.encode(list(texts), **self.options))
+            return self._plain(texts)
         if self.modes is not None:
             return self._mode(texts, list(instructions))
         return np.asarray(self.encoder.encode(list(texts), instruction=list(instructions), **self.options))
 
-    def _mode(self, texts: Sequence[str], instruction: str | list[str]) -> NDArray[np.float32]:
+    def _plain(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if self.modes is not None:
+            return self._mode(texts, None)
+        return np.asarray(self.encoder.encode(list(texts), **self.options))
+
+    def _mode(self, texts: Sequence[str], instruction: str | list[str] | None) -> NDArray[np.float32]:
         assert self.modes is not None
         given: dict[str, Any] = {"instruction": instruction, **self.options}
         return np.asarray(self.modes.encode(list(texts), self.mode, self.layer, **given))
@@ -104,35 +109,3 @@ def make_asker(
         if chosen == "prefix":
             encoder.pooled = "text_and_suffix"
     return Asker(encoder, chosen, modes, mode, layer, dict(options or {}))
-
-
-def make_modes(
-    encoder: Encoder,
-    mode: str | None,
-    layer: int,
-    generation_configs: Mapping[str, Any] | None,
-    seed: int,
-    reencoder: str | None,
-) -> ModeEncoder:
-    """The modes of an InBedder encoder, with checked settings of answers.
-
-    Raises:
-        InputError: an unknown mode, layer or setting; beams, which are not here.
-    """
-    from inbedder.generation import Decoding
-    from inbedder.mode_encoder import ModeEncoder
-    from inbedder.modes import find_mode
-
-    given = {"seed": seed, **(generation_configs or {})}
-    if given.pop("num_beams", 1) != 1:
-        raise InputError("--generation_configs: num_beams: answers are greedy or sampled here")
-    unknown = [name for name in given if name not in Decoding.__dataclass_fields__]
-    if unknown:
-        known = ", ".join(Decoding.__dataclass_fields__)
-        raise InputError(f"--generation_configs: unknown {unknown[0]!r}; known: {known}, mask_length")
-    modes = ModeEncoder(encoder, decoding=Decoding(**given), reencoder=reencoder)
-    chosen = find_mode(mode or ("answer_mean" if modes.masked else "first"), layer, masked=modes.masked,
-                       layers=modes.layers)  # fmt: skip
-    if chosen.name == "re_encode" and reencoder is None:
-        raise InputError("--mode re_encode: give --reencoder, a sentence-transformers model")
-    return modes

@@ -135,8 +135,10 @@ def read_task(task: Task, data_dir: str | Path | None = None, *, limit: int | No
     if own is not None and own.is_file():
         parts: list[Part] = [_layout(own, local)]
         source = local["file"]
-        protocol = "ours" if task.ours or local["layout"] == "columns" else f"ours: layout {local['layout']}"
-        protocol = "published" if protocol == "ours" and not task.ours else protocol
+        if task.ours:
+            protocol = "ours"
+        elif local["layout"] != "columns":
+            protocol = f"ours: layout {local['layout']}"
     else:
         parts, source = [], ""
         for subset in task.subsets or ("",):
@@ -246,11 +248,14 @@ def _triplets(rows: Iterable[Row]) -> Iterator[Part]:
 
 def _pairs(rows: Iterable[Row]) -> Iterator[Part]:
     items = list(rows)
+    instruction = [str(row["instruction"]) for row in items if row.get("instruction") is not None]
+    if instruction and len(instruction) < len(items):
+        raise ValueError("some rows have an instruction, others none")
     yield Pairs(
         [str(row["sentence1"]) for row in items],
         [str(row["sentence2"]) for row in items],
         [float(row["score"]) for row in items],
-        [str(row["instruction"]) for row in items if row.get("instruction") is not None],
+        instruction,
     )
 
 

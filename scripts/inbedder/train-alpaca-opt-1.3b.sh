@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Train opt-1.3b as InBedder was: on Alpaca, in place of question-answer data (a baseline).
-# Needs: a GPU with 24 GB, hours (not timed here).
+# Train opt-1.3b on Alpaca, in place of question-answer data: a baseline of InBedder's paper.
+# Needs: a GPU with 40 GB, hours (not timed here).
 # Data: Alpaca, from the hub; --train_name_or_path FILE takes others.
 # Then: bash scripts/run.sh inbedder/eval.py --model_name_or_path ckpts/inbedder-alpaca-opt-1.3b
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train opt-2.7b as InBedder was: on Alpaca, in place of question-answer data (a baseline).
+# Train opt-2.7b on Alpaca, in place of question-answer data: a baseline of InBedder's paper.
 # Needs: 2 GPUs with 80 GB, hours (not timed here).
 # Data: Alpaca, from the hub; --train_name_or_path FILE takes others.
 # GPUS=1 runs it on one, with fewer rows per step than the recipe has.

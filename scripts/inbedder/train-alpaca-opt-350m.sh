@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train opt-350m as InBedder was: on Alpaca, in place of question-answer data (a baseline).
+# Train opt-350m on Alpaca, in place of question-answer data: a baseline of InBedder's paper.
 # Needs: a GPU with 24 GB, hours (not timed here).
 # Data: Alpaca, from the hub; --train_name_or_path FILE takes others.
 # Then: bash scripts/run.sh inbedder/eval.py --model_name_or_path ckpts/inbedder-alpaca-opt-350m

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Train llama-2-7b as InBedder was: the answer to a question about a text, stop words left out.
 # Needs: 4 GPUs with 80 GB, hours (not timed here).
+# All weights are trained, about 110 GB with their optimiser: give --fsdp or --deepspeed FILE to part them.
 # Data: the published question-answer rows, from the hub; --train_name_or_path FILE takes others.
-# GPUS=1 runs it on one, with fewer rows per step than the recipe has.
+# GPUS=1 runs it on one, with fewer rows per step than the recipe has, and --apply_lora 1, so that it fits.
 # Then: bash scripts/run.sh inbedder/eval.py --model_name_or_path ckpts/inbedder-qa-llama-2-7b
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Train llama-2-7b as InBedder was: answers with their stop words (an ablation).
+# Train llama-2-7b as InBedder was, but on answers with their stop words: an ablation of the paper.
 # Needs: 4 GPUs with 80 GB, hours (not timed here).
-# Data: the published question-answer rows, from the hub; --train_name_or_path FILE takes others.
-# GPUS=1 runs it on one, with fewer rows per step than the recipe has.
+# All weights are trained, about 110 GB with their optimiser: give --fsdp or --deepspeed FILE to part them.
+# Data: yours, by --train_name_or_path FILE; the published rows have lost their stop words.
+# GPUS=1 runs it on one, with fewer rows per step than the recipe has, and --apply_lora 1, so that it fits.
 # Then: bash scripts/run.sh inbedder/eval.py --model_name_or_path ckpts/inbedder-qa-noprocess-llama-2-7b
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)

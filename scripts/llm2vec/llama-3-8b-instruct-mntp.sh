@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Meta-LLaMA-3-8B, LLM2Vec (w/o SimCSE), Table 1: 48.84 on the 56 tasks of MTEB. bf16, mean pooling, instructions of the
 # release.
-# Needs: a GPU with 24 GB; the paper names about 44 hours on 8 GPUs of 80 GB (Table 6). --benchmark llm2vec-15 is the
+# Needs: a GPU with 24 GB, days (not timed here; the paper's Table 6 has no Llama-3). --benchmark llm2vec-15 is the
 # short form; it resumes by task.
 # Data: the tasks of MTEB, from the hub, or --data_dir data.
 # Then: python -m benchmarks table llm2vec-unsupervised

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from inbedder import ModeEncoder, load
-from inbedder.cluster_words import common_words, head_words, tfidf_words
+from inbedder.cluster_words import common_words, head_words, tfidf_words, word_starts
 
 TEXTS = ["I love cat!", "I love dog!", "The bank froze my card.", "My card was declined.", "A cat sat on the mat."]
 
@@ -69,3 +69,30 @@ def test_head_words_of_a_masked_model_compare_logits(folders):
 def test_what_the_question_says_names_nothing():
     assert {"topic", "the", "text"} <= common_words("What is the TOPIC of the text?")
     assert "anime" not in common_words("What is the topic of the text?")
+
+
+def test_pieces_of_words_name_nothing():
+    """Of byte-level BPE, SentencePiece and WordPiece; a word at the start of an answer bears no mark."""
+    for mark in ("Ġ", "▁"):
+        vocabulary = [f"{mark}cat", "cat", "ité", f"{mark}Mars", "eille", f"{mark}oe", mark]
+        assert word_starts(vocabulary) == {0, 1, 3, 5, 6}
+    assert word_starts(["cat", "##ing", "mat"]) == {0, 2}
+    # Single bytes, of which one happens to be the mark: nothing is told.
+    assert word_starts(["a", "b", "Ġ"]) == {0, 1, 2}
+
+
+def test_head_words_begin_words(weights):
+    modes = ModeEncoder(load(weights[0], device="cpu", dtype="float32"))
+    tokenizer = modes.encoder.backbone.tokenizer
+    vocabulary = tokenizer.get_vocab()
+
+    def pieces(words):
+        """Those that no word begins with; bytes beyond ASCII are spelled otherwise in the vocabulary."""
+        return [word for word in words if word.isascii() and f"Ġ{word}" not in vocabulary]
+
+    directions = torch.randn((2, modes.encoder.dim), generator=torch.Generator().manual_seed(0))
+    order = modes.head(directions, modes.encoder.embedder.trunk).argsort(descending=True)[:, :20]
+    assert all(pieces([tokenizer.decode([token]).strip() for token in row]) for row in order.tolist())
+    found = head_words(modes, directions, torch.zeros(modes.encoder.dim), 20)
+    assert [len(words) for words in found] == [20, 20]
+    assert [pieces(words) for words in found] == [[], []]

@@ -200,12 +200,24 @@ def test_a_baseline_with_and_without_instruction(run: Any, bert_folder: Path, tm
     plain = run(*baseline, "--instruction_form", "plain", "--output", tmp_path / "plain")
     assert plain.code == 0, plain.err
     values = read_folder(tmp_path / "plain")["SynGoalExTopic"].scores["robustness"]
-    assert (values["margin"], values["dci"]) == (0.0, 0.0), "without an instruction none can be wrong"
+    assert (values["margin"], values["dci"]) == pytest.approx((0, 0), abs=1e-9), (
+        "without an instruction none can be wrong"
+    )
     string = run(*baseline, "--output", tmp_path / "string")
     assert string.code == 0, string.err
     result = read_folder(tmp_path / "string")["SynGoalExTopic"]
     assert result.encoder["template"] == "{instruction}: {text}"
     assert len({tuple(v) for v in result.scores["per_instruction"].values()}) > 1
+
+
+def test_without_an_instruction_the_text_stands_alone(run: Any, tmp_path: Path) -> None:
+    found = {}
+    for flags in (("--instruction_form", "plain"), ("--disable_instruction",)):
+        done = run("--tasks", "SynGoalExTopic", *flags, "--output", tmp_path / flags[-1])
+        assert done.code == 0, done.err
+        found[flags[-1]] = read_folder(tmp_path / flags[-1])["SynGoalExTopic"]
+        assert found[flags[-1]].encoder["template"] == "{text}"
+    assert found["plain"].score == found["--disable_instruction"].score
 
 
 def test_the_released_clustering_is_a_compat_switch(run: Any, tmp_path: Path) -> None:
@@ -222,6 +234,10 @@ def test_the_released_clustering_is_a_compat_switch(run: Any, tmp_path: Path) ->
         (("--seeds", "1", "1"), "--seeds 1 1"),
         (("--n_init", "0"), "--n_init 0: must be at least 1"),
         (("--mode", "frist"), "output value 'frist'.*did you mean 'first'"),
+        (("--mode", "fst_gen_layer_9"), "layer 9; the model has 0 to 3"),
+        (("--mode", "re_encode"), "give --reencoder"),
+        (("--generation_configs", '{"temprature": 1}'), "temprature is not known"),
+        (("--data_dir", "nowhere"), "--data_dir nowhere: no such folder"),
         (("--method", "sentence-transformer", "--mode", "first"), "--mode and --layer are of InBedder"),
         (("--instruction_form", "string", "--tasks", "SynGoalEx"), "has a place of its own"),
     ],

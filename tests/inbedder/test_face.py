@@ -126,7 +126,7 @@ def test_released_arguments(llama_folder, golden):
 @pytest.mark.parametrize(
     ("kind", "options", "words"),
     [
-        ("causal", {"max_tokens": 3}, r"max_tokens is not known \(did you mean max_new_tokens"),
+        ("causal", {"max_tokens": 3}, r"max_tokens is not known; did you mean max_new_tokens"),
         ("causal", {"num_beams": 4}, "num_beams 4"),
         ("causal", {"mask_length": 3}, "mask_length is not known"),
         ("masked", {"do_sample": True}, "do_sample is not known"),

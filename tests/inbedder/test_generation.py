@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from common.errors import InputError
 from inbedder import ModeEncoder, load
-from inbedder.generation import Decoding, left_padded
+from inbedder.decoding import Decoding
+from inbedder.generation import left_padded
 
 TEXTS = ["I love cat!", "The bank froze my card and I am furious about the delay.", "", "I dislike dogs"]
 QUESTION = "What is the animal mentioned here?"
@@ -171,18 +171,3 @@ def test_left_padding():
     left, real = left_padded(ids, mask)
     assert left.tolist() == [[5, 6, 7], [0, 0, 8]]
     assert real.tolist() == [[1, 1, 1], [0, 0, 1]]
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"max_new_tokens": 0}, "max_new_tokens 0"),
-        ({"temperature": 0.0}, "temperature"),
-        ({"top_p": 0.0}, "top_p"),
-        ({"top_p": 1.1}, "top_p"),
-        ({"top_k": -1}, "top_k"),
-    ],
-)
-def test_wrong_settings(options, words):
-    with pytest.raises(InputError, match=words):
-        Decoding(**options)

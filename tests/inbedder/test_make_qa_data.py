@@ -257,6 +257,11 @@ def test_wrong_use_is_said_in_one_line(data: Path, settings: dict[str, Any], mes
         make_rows(config(data, **settings))
 
 
+def test_a_folder_that_is_missing_is_said_as_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--data_dir .*nowhere: no such folder"):
+        QaDataConfig(data_dir=tmp_path / "nowhere", output=tmp_path / "qa.jsonl")
+
+
 def test_an_unknown_template_is_an_error(data: Path) -> None:
     write(data / "t0_50k" / "qa.jsonl.gz", [{**asked("x", "y"), "template": "squad_v2_x"}])
     with pytest.raises(InputError, match=r"squad_v2_x.*qa_sets.yaml"):

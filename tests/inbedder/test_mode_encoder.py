@@ -8,7 +8,7 @@ import torch
 
 from common.errors import InputError
 from inbedder import ModeEncoder, load
-from inbedder.generation import Decoding
+from inbedder.decoding import Decoding
 
 TEXTS = ["I love cat!", "The bank froze my card.", "", "I love cat!"]
 QUESTION = "What is the animal mentioned here?"
@@ -79,8 +79,10 @@ def test_re_encoding_embeds_the_answers_alone(name, modes, bert_folder):
 
     want = load_method("sentence-transformer", str(bert_folder), device="cpu").encode(answers)
     np.testing.assert_allclose(vectors, want, atol=1e-5)
+    without = modes(name)
     with pytest.raises(InputError, match="give reencoder="):
-        modes(name).encode(TEXTS, "re_encode")
+        without.encode(TEXTS, "re_encode")
+    assert without.encoder.usage.sequences == 0, "said before anything is run"
 
 
 def test_wrong_use(modes, make_encoder):

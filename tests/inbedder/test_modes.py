@@ -38,15 +38,21 @@ def test_names(name, layer, want):
         ("fst_gen_layer_4", -1, r"layer 4; the model has 0 to 3"),
         ("first", 4, r"layer 4; the model has 0 to 3"),
         ("first", -2, "layer -2"),
-        ("fst_gen", -1, "did you mean 'fst_gen_layer_'"),
+        ("fst_gen", -1, "did you mean 'fst_gen_layer_L'"),
         ("answer_men", -1, "did you mean 'answer_mean'"),
-        ("fst_gen_layer_x", -1, "a causal model has"),
-        ("", -1, "a causal model has"),
+        ("fst_gen_layer_x", -1, "there are answer_mean, .*did you mean 'fst_gen_layer_L'"),
+        ("frist", -1, "did you mean 'first'"),
     ],
 )
 def test_unknown_names(name, layer, words):
     with pytest.raises(InputError, match=words):
         find_mode(name, layer, masked=False, layers=3)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_default_is_what_the_paper_embeds_with(masked):
+    assert find_mode(None, masked=masked, layers=3) == Mode("answer_mean" if masked else "first", 3)
+    assert find_mode(None, 1, masked=masked, layers=3).layer == 1
 
 
 def test_listed_output_values_are_those_released():

@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score, v_measure_score
 import inbedder
 from common.errors import InputError
 from inbedder import ModeEncoder, cluster, load
-from inbedder.generation import Decoding
+from inbedder.decoding import Decoding
 from inbedder.text_clusters import entropy_bits, label_counts
 
 TEXTS = [
@@ -71,6 +71,15 @@ def test_answers_are_those_of_the_model_and_need_be_asked_for(llama, monkeypatch
     assert all(one.answer_words == () and one.head_words and one.text_words for one in without.clusters)
     with pytest.raises(AssertionError, match="generated"):
         cluster(TEXTS, ANIMAL, 2, encoder=llama)
+
+
+@pytest.mark.parametrize("options", [{"pooling": "mean"}, {"normalize": True}])
+def test_answers_do_not_change_what_is_clustered(options, folders):
+    encoder = load(str(folders["llama"]), device="cpu", dtype="float32", **options)
+    want = encoder.encode(TEXTS, instruction=ANIMAL)
+    for answers in (True, False):
+        found = cluster(TEXTS, ANIMAL, 2, encoder=encoder, answers=answers)
+        np.testing.assert_allclose(found.vectors, want, atol=1e-5)
 
 
 def test_representatives_are_nearest_to_the_centre_and_differ(llama):

@@ -140,6 +140,7 @@ def test_there_is_a_config_for_every_published_run_of_the_two_families() -> None
         (["--grad_cache_tokens", "64"], "--grad_cache_tokens"),
         (["--compat", "inbedder:alpaca-orde"], "did you mean 'inbedder:alpaca-order'"),
         (["--template", "{instruction}"], "needs {input} or {text} exactly once"),
+        (["--template", "{input}", "--model", "no-such-model"], "--template '{input}': needs {instruction}"),
         (["--mask_length", "3"], "mask_length and convention are for masked models"),
         (["--model", "no-such-model"], "no-such-model"),
     ],

@@ -13,12 +13,13 @@ from common.errors import InputError
 from common.prompts import Template
 from inbedder.encoder import load
 from inbedder.evaluation import asking
-from inbedder.evaluation.asking import make_asker, make_modes
+from inbedder.evaluation.asking import make_asker
 from inbedder.evaluation.baselines import baseline_template
 from inbedder.evaluation.clustering import assign, v_measure
 from inbedder.evaluation.groups import KMeansSettings, groups_of, score_group
 from inbedder.evaluation.task_data import Clustering, TaskData
 from inbedder.evaluation.tasks import Task
+from inbedder.mode_encoder import ModeEncoder
 
 TEXTS = ["The cat sat on the mat.", "Interest rates were raised.", "Two men are playing chess.", "Rain in the park."]
 ASKED = ["What is it about?", "Who is in it?", "Where is it?"]
@@ -62,24 +63,26 @@ def test_a_form_that_does_not_fit_is_refused(make_encoder: Callable[..., Any]) -
         make_asker(make_encoder("bert", template=Template("{instruction} {text}")), "string")
 
 
-def test_modes_and_their_mistakes(llama_folder: Path) -> None:
+def test_modes(llama_folder: Path) -> None:
     encoder = load(str(llama_folder), dtype="float32")
+    modes = ModeEncoder(encoder)
     default = make_asker(encoder)
-    modes = make_modes(encoder, "fst_gen_layer_3", -1, None, 0, None)
     same = make_asker(encoder, modes=modes, mode="fst_gen_layer_3")
     ((_, a),), ((_, b),) = default.many(TEXTS, ASKED[:1]), same.many(TEXTS, ASKED[:1])
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(a).max())
-    other = make_asker(encoder, modes=make_modes(encoder, "prompt_mean", 1, None, 0, None), mode="prompt_mean", layer=1)
+    other = make_asker(encoder, modes=modes, mode="prompt_mean", layer=1)
     ((_, c),) = other.many(TEXTS, ASKED[:1])
     assert np.abs(a - c).max() > 1e-3
-    for settings, message in (
-        (("fst_gen_layer_9", -1, None, 0, None), "layer 9; the model has 0 to 3"),
-        (("first", -1, {"temprature": 1}, 0, None), "unknown 'temprature'"),
-        (("answer_mean", -1, {"num_beams": 4}, 0, None), "num_beams"),
-        (("re_encode", -1, None, 0, None), "give --reencoder"),
-    ):
-        with pytest.raises(InputError, match=message):
-            make_modes(encoder, *settings)
+
+
+def test_a_mode_counts_without_an_instruction_too(llama_folder: Path) -> None:
+    encoder = load(str(llama_folder), dtype="float32", template="{text}")
+    modes = ModeEncoder(encoder)
+    plain = make_asker(encoder, "plain", modes, "prompt_mean", 1)
+    expected = modes.encode(TEXTS, "prompt_mean", 1)
+    ((_, vectors),) = plain.many(TEXTS, ASKED[:1])
+    np.testing.assert_array_equal(vectors, expected)
+    np.testing.assert_array_equal(plain.each(TEXTS[:3], ASKED), modes.encode(TEXTS[:3], "prompt_mean", 1))
 
 
 def test_e5_has_its_prefix_unless_the_released_quirk_is_asked_for() -> None:

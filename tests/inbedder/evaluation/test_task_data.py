@@ -118,6 +118,13 @@ def test_pairs_bring_their_own_instruction(tmp_path: Path) -> None:
     assert read_task(TASKS["InstructSTSBenchmark"], tmp_path).parts == [Pairs(["a"], ["b"], [1.0], ["why?"])]
 
 
+def test_an_instruction_in_some_pairs_only_is_refused(tmp_path: Path) -> None:
+    row = {"sentence1": "a", "sentence2": "b", "score": 1}
+    write_rows(tmp_path / "InstructSTSB" / "test.jsonl", [{**row, "instruction": "Who?"}, row])
+    with pytest.raises(InputError, match=r"not the columns of InstructSTSBenchmark .*some rows have an instruction"):
+        read_task(TASKS["InstructSTSBenchmark"], tmp_path)
+
+
 def test_reranking_drops_and_counts_what_can_not_be_ranked(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {"query": "q", "positive": ["p"], "negative": ["n", "m"]},
