@@ -67,9 +67,9 @@ class _Found:
 def judge_row(table: PublishedTable, row: Row, results: Mapping[str, Result]) -> Judgement:
     """Hold one published row against our results for it, by task (an empty dict: not run).
 
-    A result is compared only if it is complete and of the table's suite, protocol, metric and size. One made
-    with a compat switch is compared, but is CLOSE at best: it reproduces a quirk, not the method. So is one on data
-    that differ from the published task's, as the result itself says.
+    A result is compared only if it is complete (its data, too) and of the table's suite, protocol, metric and size.
+    One made with a compat switch is compared, but is CLOSE at best: it reproduces a quirk, not the method. So is one
+    on the same items in another form, as the result itself says.
     """
     ours: Scores = dict.fromkeys(table.columns)
     excluded: dict[str, float] = {}
@@ -117,6 +117,8 @@ def why_not_comparable(table: PublishedTable, result: Result) -> str | None:
         return f"metric {result.metric}, the table's is {table.metric}"
     if size is not None and result.n != size:
         return f"{result.n} items, the published task has {size}"
+    if result.data.get("complete") is False:
+        return f"the data are not all of the published task's: {result.data.get('differs') or 'part of it'}"
     return None
 
 

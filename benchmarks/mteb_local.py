@@ -47,6 +47,7 @@ class LocalTask:
         differs: how the data differ from mteb's own; None where they don't.
         order: what of the sampling may differ though the rows are the same.
         fill: puts the data into the task object.
+        complete: False where items are missing, or are others than mteb's.
     """
 
     name: str
@@ -54,6 +55,7 @@ class LocalTask:
     differs: str | None
     order: str | None
     fill: Callable[[AbsTask], None]
+    complete: bool = True
 
     @property
     def fingerprint(self) -> str:
@@ -104,7 +106,7 @@ def layouts() -> dict[str, dict[str, Any]]:
 
 def _find_layout(task: AbsTask, folder: Path, layout: Mapping[str, Any]) -> LocalTask | None:
     name, splits = task.metadata.name, list(task.eval_splits)
-    told = {"differs": layout.get("differs"), "order": layout.get("order")}
+    told = {"differs": layout.get("differs"), "order": layout.get("order"), "complete": layout.get("complete", True)}
     if "protocol" in layout:
         return _find_pairs(name, folder, layout["protocol"], told)
     if "corpus" in layout:

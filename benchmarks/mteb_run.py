@@ -110,9 +110,9 @@ def _run_one(planned: Planned, adapter: MtebEncoder, folder: Path, *, fresh: boo
         arrays = _pairs(task, Path(predictions)) if is_sts else None
         count = len(arrays["gold"]) if arrays else _size(task) or usage.texts - texts
         data = planned.data
-        if planned.place == "local" and not data["differs"] and (told := other_size(task)):
+        if planned.place == "local" and data["complete"] and (told := other_size(task)):
             logger.warning("%s: local data: %s; no published score compares with this", planned.name, told)
-            data |= {"complete": False, "differs": told}
+            data |= {"complete": False, "differs": "; ".join(filter(None, (data["differs"], told)))}
     score = 100 * float(done.get_score())
     tokens, seconds = usage.tokens - tokens, adapter.seconds or float(done.evaluation_time or 0.0)
     info = adapter.encoder.info.to_dict()

@@ -56,7 +56,7 @@ class Planned:
             return {
                 "source": "; ".join(local.source for local in found),
                 "sha256": hashes[0] if len(hashes) == 1 else sha256_of(hashes),
-                "complete": all(local.differs is None for local in found),
+                "complete": all(local.complete for local in found),
                 "differs": "; ".join(sorted({local.differs for local in found if local.differs})) or None,
                 "order": "; ".join(sorted({local.order for local in found if local.order})) or None,
                 **splits,

@@ -15,17 +15,19 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from common.errors import InputError
 from common.io import sha256_of
-from common.reading import read_rows
+from common.overlap import key
+from common.reading import ROW_FORMATS, read_rows
 
 logger = logging.getLogger(__name__)
 
+FILES = (".jsonl.gz", ".jsonl")  # of a set, whichever is there
 Split = Literal["test", "train"]
 
 
@@ -111,7 +113,7 @@ def data_folder(data_dir: str | Path | None) -> Path:
 
 
 def load_set(name: str, data_dir: str | Path, split: Split = "test") -> RetrievalSet:
-    """A set from `data_dir`/NAME/*.jsonl.gz.
+    """A set from `data_dir`/NAME/*.jsonl.gz (or .jsonl).
 
     Raises:
         InputError: no such set, its files are missing, or they have no such columns.
@@ -151,12 +153,12 @@ def _only_answerable(found: RetrievalSet) -> RetrievalSet:
 
 
 def _scifact(folder: Path, split: Split) -> RetrievalSet:
-    corpus = {str(row["id"]): _with_title(row) for row in _rows(folder / "corpus.jsonl.gz", ("id", "title", "text"))}
+    corpus = {str(row["id"]): _with_title(row) for row in data_rows(folder / "corpus", ("id", "title", "text"))}
     return RetrievalSet("scifact", split, *_judged(folder, split, corpus))
 
 
 def _nfcorpus(folder: Path, split: Split) -> RetrievalSet:
-    corpus = {str(row["id"]): row["text"] for row in _rows(folder / "corpus.jsonl.gz", ("id", "text"))}
+    corpus = {str(row["id"]): row["text"] for row in data_rows(folder / "corpus", ("id", "text"))}
     queries, corpus, qrels = _judged(folder, "test" if split == "test" else "dev", corpus)
     notes = ["documents as preprocessed by its authors (lower case, no stop words): not BEIR's text"]
     if split == "train":
@@ -168,7 +170,7 @@ def _wikiqa(folder: Path, split: Split) -> RetrievalSet:
     corpus, queries = _Texts("s"), _Texts("q")
     qrels: dict[str, dict[str, int]] = {}
     candidates: dict[str, list[str]] = {}
-    for row in _rows(folder / f"{split}.jsonl.gz", ("question", "sentence", "label")):
+    for row in data_rows(folder / split, ("question", "sentence", "label")):
         query, passage = queries.add(row["question"]), corpus.add(row["sentence"])
         offered = candidates.setdefault(query, [])
         if passage not in offered:
@@ -181,7 +183,7 @@ def _wikiqa(folder: Path, split: Split) -> RetrievalSet:
 def _squad_nqg(folder: Path, split: Split) -> RetrievalSet:
     corpus, queries = _Texts("s"), _Texts("q")
     qrels: dict[str, dict[str, int]] = {}
-    for row in _rows(folder / f"{'test' if split == 'test' else 'dev'}.jsonl.gz", ("question", "sentence")):
+    for row in data_rows(folder / ("test" if split == "test" else "dev"), ("question", "sentence")):
         qrels.setdefault(queries.add(row["question"]), {})[corpus.add(row["sentence"])] = 1
     notes = () if split == "test" else ("the dev questions stand for the missing train part",)
     return RetrievalSet("squad_nqg", split, queries.by_id, corpus.by_id, qrels, notes=notes)
@@ -213,9 +215,9 @@ class _Texts:
 def _judged(
     folder: Path, split: str, corpus: dict[str, str]
 ) -> tuple[dict[str, str], dict[str, str], dict[str, dict[str, int]]]:
-    queries = {str(row["id"]): row["text"] for row in _rows(folder / f"queries.{split}.jsonl.gz", ("id", "text"))}
+    queries = {str(row["id"]): row["text"] for row in data_rows(folder / f"queries.{split}", ("id", "text"))}
     qrels: dict[str, dict[str, int]] = {}
-    for row in _rows(folder / f"qrels.{split}.jsonl.gz", ("qid", "did", "rel")):
+    for row in data_rows(folder / f"qrels.{split}", ("qid", "did", "rel")):
         qrels.setdefault(str(row["qid"]), {})[str(row["did"])] = int(row["rel"])
     return queries, corpus, qrels
 
@@ -225,9 +227,13 @@ def _with_title(row: Mapping[str, Any]) -> str:
     return f"{row['title']} {row['text']}".strip()
 
 
-def _rows(file: Path, columns: Collection[str]) -> Iterable[dict[str, Any]]:
-    if not file.is_file():
-        raise InputError(f"{file}: no such file")
+def data_rows(file: Path, columns: Collection[str] = ()) -> Iterator[dict[str, Any]]:
+    """The rows of a file; a name without a suffix means NAME.jsonl.gz or NAME.jsonl.
+
+    Raises:
+        InputError: no such file, or a row without one of the columns.
+    """
+    file = _present(file)
     for number, row in read_rows(file):
         missing = [column for column in columns if column not in row]
         if missing:
@@ -235,12 +241,18 @@ def _rows(file: Path, columns: Collection[str]) -> Iterable[dict[str, Any]]:
         yield row
 
 
+def _present(file: Path) -> Path:
+    if file.name.removesuffix(".gz").endswith(ROW_FORMATS):
+        if file.is_file():
+            return file
+        raise InputError(f"{file}: no such file")
+    found = next((path for suffix in FILES if (path := file.with_name(file.name + suffix)).is_file()), None)
+    if found is None:
+        raise InputError(f"{file}{FILES[0]}: no such file, and no {file.name}{FILES[1]}")
+    return found
+
+
 # ------------------------------------------------------------------------------------------ overlap
-
-
-def normal(text: str) -> str:
-    """A text for the question whether two are the same: case and white space do not count."""
-    return " ".join(text.casefold().split())
 
 
 @dataclass(frozen=True)
@@ -279,18 +291,18 @@ class TrainingTexts:
     def add(self, query: str, positives: Iterable[str], negatives: Iterable[str] = ()) -> None:
         """One row."""
         self.rows += 1
-        first = normal(query)
-        positive = [normal(text) for text in positives]
-        self.texts |= {first, *positive, *(normal(text) for text in negatives)}
+        first = key(query)
+        positive = [key(text) for text in positives]
+        self.texts |= {first, *positive, *(key(text) for text in negatives)}
         self.pairs |= {(first, other) for other in positive}
 
     def overlap(self, tested: RetrievalSet) -> Overlap:
         """What of a test set is among them."""
         judged = {p for row in tested.qrels.values() for p in row}
-        queries = {normal(text) for text in tested.queries.values()}
-        relevant = {normal(tested.corpus[p]) for p in judged}
-        corpus = {normal(text) for text in tested.corpus.values()}
-        pairs = {(normal(tested.queries[q]), normal(tested.corpus[p])) for q, row in tested.qrels.items() for p in row}
+        queries = {key(text) for text in tested.queries.values()}
+        relevant = {key(tested.corpus[p]) for p in judged}
+        corpus = {key(text) for text in tested.corpus.values()}
+        pairs = {(key(tested.queries[q]), key(tested.corpus[p])) for q, row in tested.qrels.items() for p in row}
         return Overlap(
             queries=len(queries & self.texts),
             relevant=len(relevant & self.texts),
@@ -314,7 +326,7 @@ def training_texts(path: str | Path) -> TrainingTexts:
         raise InputError(f"--train {path}: no .jsonl files there")
     found = TrainingTexts()
     for file in files:
-        for row in _rows(file, ("query", "pos")):
+        for row in data_rows(file, ("query", "pos")):
             found.add(row["query"], _as_list(row["pos"]), _as_list(row.get("neg") or ()))
     return found
 

@@ -27,6 +27,7 @@ class InferConfig(TextFlags, ModelFlags):
         super().__post_init__()
         if self.examples and not self.instruction:
             raise InputError("--examples: needs --instruction; passages take no examples")
+        self.encode_options()  # its checks, before a model is loaded
 
     def encode_options(self) -> dict[str, Any]:
         """The examples as the text that stands before every query."""

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.retrieval_sets import data_folder, data_rows
 from common import cli
 from common.errors import InputError
 from common.io import write_json, write_text
-from common.reading import read_rows
+from common.overlap import key
 
 Row = dict[str, Any]
 
@@ -28,7 +28,7 @@ PROMPTS = {
     "squad": "Given a question, retrieve Wikipedia passages that answer the question.",
     "nli": "Retrieve semantically similar text.",
 }
-_BRACKETS = re.compile(r"-(lrb|rrb|lsb|rsb|lcb|rcb)-")
+PAIR, JUDGED = ("question", "sentence"), ("qid", "did", "rel")  # columns
 
 
 def _flag(default: Any, help: str) -> Any:
@@ -39,8 +39,10 @@ def _flag(default: Any, help: str) -> Any:
 class TrainDataConfig:
     """Where from, where to, how many negatives."""
 
-    data_dir: Path = field(metadata={"help": "folder with scifact, wikiqa, squad_nqg, nli_train, nfcorpus"})
     output: Path = field(metadata={"help": "folder for one file per set; beside it FOLDER.overlap.json"})
+    data_dir: Path | None = _flag(
+        None, "folder with scifact, wikiqa, squad_nqg, nli_train, nfcorpus; default: EMBED_DATA"
+    )
     sets: list[str] = _flag(tuple(PROMPTS), "which of scifact, wikiqa, squad, nli")
     negatives: int = _flag(7, "negatives per row, found by shared words where the set has none (scifact, squad)")
     skip_nearest: int = _flag(3, "of those, leave out so many of the nearest: they may be right, too")
@@ -52,24 +54,27 @@ class TrainDataConfig:
         for name in self.sets:
             if name not in PROMPTS:
                 raise InputError(f"--sets {name}: is none of {', '.join(PROMPTS)}")
-        if self.negatives < 1:
-            raise InputError(f"--negatives {self.negatives}: must be at least 1")
+        for name, least in (("negatives", 1), ("limit", 1), ("skip_nearest", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"--{name} {value}: must be at least {least}")
 
 
 def main(config: TrainDataConfig) -> None:
     """Read, compare with the test sets, write, print what was shared."""
     from prettytable import PrettyTable
 
-    tests = test_texts(config.data_dir)
+    folder = data_folder(config.data_dir)
+    tests = test_texts(folder)
     table = PrettyTable(["set", "rows", "dropped", "negatives dropped", *tests], align="r")
     report: dict[str, Any] = {}
     for name in config.sets:
-        rows, notes = READERS[name](config)
+        rows, notes = READERS[name](folder, config)
         kept, counts = without_test_texts(rows, tests)
         if config.limit is not None and len(kept) > config.limit:
             kept = random.Random(f"{config.seed}-{name}").sample(kept, config.limit)
         if not kept:
-            raise InputError(f"{config.data_dir}: no row of {name} is left")
+            raise InputError(f"{folder}: of the {len(rows)} rows of {name} none is left without texts of the test sets")
         write_text(config.output / f"{name}.jsonl", "".join(_line(row) for row in kept))
         table.add_row(
             [name, len(kept), counts["rows dropped"], counts["negatives dropped"], *(counts[test] for test in tests)]
@@ -80,30 +85,28 @@ def main(config: TrainDataConfig) -> None:
     print("rows to train on; texts (queries, positives, negatives) that a test set holds too, left out:")
     print(table)
     for name, one in report.items():
-        for key in sorted(one.keys() - {"rows", "rows dropped", "negatives dropped", *tests}):
-            print(f"{name}: {key}: {one[key]}")
+        for note in sorted(one.keys() - {"rows", "rows dropped", "negatives dropped", *tests}):
+            print(f"{name}: {note}: {one[note]}")
 
 
 def _line(row: Row) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def key(text: str) -> str:
-    """What copies of a sentence share, however they are tokenised: its letters and digits, without case."""
-    folded = _BRACKETS.sub(" ", text.casefold())
-    return "".join(c for c in folded if c.isalnum()) or text.strip()
-
-
 def test_texts(folder: Path) -> dict[str, set[str]]:
     """The keys of all texts of each test set; of SciFact the claims alone, its documents being those of training."""
     return {
-        "SciFact test": {key(r["text"]) for r in _read(folder, "scifact/queries.test.jsonl.gz")},
+        "SciFact test": {key(r["text"]) for r in data_rows(folder / "scifact/queries.test", ("text",))},
         "NFCorpus": {
-            key(r["text"]) for name in ("queries.test", "corpus") for r in _read(folder, f"nfcorpus/{name}.jsonl.gz")
+            key(r["text"])
+            for name in ("queries.test", "corpus")
+            for r in data_rows(folder / "nfcorpus" / name, ("text",))
         },
-        "WikiQA test": {key(t) for r in _read(folder, "wikiqa/test.jsonl.gz") for t in (r["question"], r["sentence"])},
+        "WikiQA test": {
+            key(t) for r in data_rows(folder / "wikiqa/test", PAIR) for t in (r["question"], r["sentence"])
+        },
         "SQuAD test": {
-            key(t) for r in _read(folder, "squad_nqg/test.jsonl.gz") for t in (r["question"], r["sentence"])
+            key(t) for r in data_rows(folder / "squad_nqg/test", PAIR) for t in (r["question"], r["sentence"])
         },
     }
 
@@ -164,54 +167,50 @@ def lexical_negatives(
     return found
 
 
-def _read(folder: Path, name: str) -> Iterator[Row]:
-    path = folder / name
-    if not path.is_file():
-        raise InputError(f"--data_dir: no file {path}")
-    return (row for _, row in read_rows(path))
-
-
 def _row(name: str, query: str, pos: list[str], neg: list[str], kind: str = "normal") -> Row:
     return {"query": query, "pos": pos, "neg": neg, "prompt": PROMPTS[name], "type": kind}
 
 
-def scifact_rows(config: TrainDataConfig) -> tuple[list[Row], dict[str, int]]:
+def scifact_rows(folder: Path, config: TrainDataConfig) -> tuple[list[Row], dict[str, int]]:
     """A row per claim of the training part: the documents it is about, negatives by shared words."""
-    folder = config.data_dir / "scifact"
-    corpus = {r["id"]: f"{r['title']} {r['text']}".strip() for r in _read(folder, "corpus.jsonl.gz")}
+    folder = folder / "scifact"
+    corpus = {
+        str(r["id"]): f"{r['title']} {r['text']}".strip() for r in data_rows(folder / "corpus", ("id", "title", "text"))
+    }
     ids, texts = list(corpus), list(corpus.values())
     position = {one: i for i, one in enumerate(ids)}
     judged: dict[str, list[str]] = {}
-    for r in _read(folder, "qrels.train.jsonl.gz"):
+    for r in data_rows(folder / "qrels.train", JUDGED):
         if r["rel"] > 0:
-            judged.setdefault(r["qid"], []).append(r["did"])
-    tested = {r["did"] for r in _read(folder, "qrels.test.jsonl.gz") if r["rel"] > 0}
-    claims = [r for r in _read(folder, "queries.train.jsonl.gz") if r["id"] in judged]
-    shared = [r["id"] for r in claims if tested & set(judged[r["id"]])]
+            judged.setdefault(str(r["qid"]), []).append(str(r["did"]))
+    tested = {str(r["did"]) for r in data_rows(folder / "qrels.test", JUDGED) if r["rel"] > 0}
+    claims = {str(r["id"]): r["text"] for r in data_rows(folder / "queries.train", ("id", "text"))}
+    claims = {qid: text for qid, text in claims.items() if qid in judged}
+    shared = {qid for qid in claims if tested & set(judged[qid])}
     if config.drop_shared_documents:
-        claims = [r for r in claims if r["id"] not in set(shared)]
-    right = [{position[did] for did in judged[r["id"]]} for r in claims]
-    negatives = lexical_negatives([r["text"] for r in claims], right, texts, config.negatives, config.skip_nearest)
+        claims = {qid: text for qid, text in claims.items() if qid not in shared}
+    right = [{position[did] for did in judged[qid]} for qid in claims]
+    negatives = lexical_negatives(list(claims.values()), right, texts, config.negatives, config.skip_nearest)
     rows = [
-        _row("scifact", r["text"], [corpus[did] for did in judged[r["id"]]], wrong)
-        for r, wrong in zip(claims, negatives)
+        _row("scifact", text, [corpus[did] for did in judged[qid]], wrong)
+        for (qid, text), wrong in zip(claims.items(), negatives)
     ]
     return rows, {"claims about a document that a test claim is about": len(shared)}
 
 
-def wikiqa_rows(config: TrainDataConfig) -> tuple[list[Row], dict[str, int]]:
+def wikiqa_rows(folder: Path, config: TrainDataConfig) -> tuple[list[Row], dict[str, int]]:
     """A row per question: its right sentences, and as negatives its wrong ones; without wrong ones, left out."""
     right: dict[str, list[str]] = {}
     wrong: dict[str, list[str]] = {}
-    for r in _read(config.data_dir, "wikiqa/train.jsonl.gz"):
+    for r in data_rows(folder / "wikiqa/train", (*PAIR, "label")):
         (right if r["label"] else wrong).setdefault(r["question"], []).append(r["sentence"])
     rows = [_row("wikiqa", q, pos, wrong[q]) for q, pos in right.items() if q in wrong]
     return rows, {"questions without a wrong sentence, left out": len(right) - len(rows)}
 
 
-def squad_rows(config: TrainDataConfig) -> tuple[list[Row], dict[str, int]]:
+def squad_rows(folder: Path, config: TrainDataConfig) -> tuple[list[Row], dict[str, int]]:
     """A row per question of the development part: its sentence, negatives by shared words."""
-    pairs = [(r["question"], r["sentence"]) for r in _read(config.data_dir, "squad_nqg/dev.jsonl.gz")]
+    pairs = [(r["question"], r["sentence"]) for r in data_rows(folder / "squad_nqg/dev", PAIR)]
     texts = list(dict.fromkeys(sentence for _, sentence in pairs))
     position = {text: i for i, text in enumerate(texts)}
     of_question: dict[str, list[str]] = {}
@@ -224,16 +223,16 @@ def squad_rows(config: TrainDataConfig) -> tuple[list[Row], dict[str, int]]:
     return rows, {}
 
 
-def nli_rows(config: TrainDataConfig) -> tuple[list[Row], dict[str, int]]:
+def nli_rows(folder: Path, config: TrainDataConfig) -> tuple[list[Row], dict[str, int]]:
     """A row per triplet: a premise, an entailed hypothesis, and as its only negative a contradicting one."""
     rows = [
         _row("nli", r["sent0"], [r["sent1"]], [r["hard_neg"]], "only_1neg")
-        for r in _read(config.data_dir, "nli_train/all_triplets.jsonl.gz")
+        for r in data_rows(folder / "nli_train/all_triplets", ("sent0", "sent1", "hard_neg"))
     ]
     return rows, {}
 
 
-READERS: dict[str, Callable[[TrainDataConfig], tuple[list[Row], dict[str, int]]]] = {
+READERS: dict[str, Callable[[Path, TrainDataConfig], tuple[list[Row], dict[str, int]]]] = {
     "scifact": scifact_rows,
     "wikiqa": wikiqa_rows,
     "squad": squad_rows,

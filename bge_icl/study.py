@@ -21,13 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.retrieval_sets import SETS, data_folder, load_set, normal, training_texts
+from benchmarks.retrieval_sets import SETS, data_folder, load_set, training_texts
 from bge_icl.example_files import read_examples
 from bge_icl.local_tasks import TASK_NAMES, local_instruction
 from bge_icl.make_examples import LIMIT, draw_examples, retrieval_source, token_cutter
 from common import cli
 from common.errors import InputError
 from common.io import command_line, environment, read_json, sha256_of, write_json
+from common.overlap import key
 
 if TYPE_CHECKING:
     from benchmarks.retrieval_sets import RetrievalSet
@@ -178,9 +179,9 @@ def _examples(config: StudyConfig, tested: RetrievalSet, seed: int, tokenizer: A
         source = retrieval_source(tested.name, data_folder(config.data_dir))
         return draw_examples(source, most, seed, token_cutter(tokenizer), limits)
     found = read_examples(config.examples, task)
-    queries = {normal(text) for text in tested.queries.values()}
+    queries = {key(text) for text in tested.queries.values()}
     for number, example in enumerate(found, 1):
-        if normal(example.query) in queries:
+        if key(example.query) in queries:
             raise InputError(f"--examples {config.examples}: {task}, example {number} is a query of the test set")
     if len(found) < most:
         raise InputError(f"--examples {config.examples}: {task} has {len(found)} examples; --shots asks for {most}")
@@ -231,9 +232,9 @@ def _opened(path: Path, facts: dict[str, Any], fresh: bool) -> dict[str, Any]:
     if fresh or not path.is_file():
         return empty
     found = read_json(path)
-    for key, value in facts.items():
-        if not isinstance(found, dict) or found.get(key) != value:
-            raise InputError(f"{path}: is of another {key}; give another --output, or --fresh")
+    for name, value in facts.items():
+        if not isinstance(found, dict) or found.get(name) != value:
+            raise InputError(f"{path}: is of another {name}; give another --output, or --fresh")
     return found
 
 

@@ -29,6 +29,7 @@ import importlib
 import logging
 import os
 import re
+import select
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,12 +42,12 @@ from common.cli_values import BOOLEANS, Unfit
 from common.environment import program_name
 from common.errors import InputError
 
-__all__ = ["FAILED", "GOOD", "INTERRUPTED", "WRONG_USE", "describe", "dispatch", "parse", "run"]
+__all__ = ["FAILED", "GOOD", "INTERRUPTED", "UNREAD", "WRONG_USE", "describe", "dispatch", "parse", "run"]
 
 Config = TypeVar("Config")
 logger = logging.getLogger(__name__)
 
-GOOD, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130  # exit codes
+GOOD, FAILED, WRONG_USE, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141  # exit codes
 
 _FLAG = re.compile(r"--[A-Za-z][\w-]*(=|$)|-h$|--$")
 _CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
@@ -124,17 +125,19 @@ def run(
     """Parse the command line (`options` as for `parse`), call `main` with the configuration, and exit.
 
     The exit code is what `main` returns (None: 0). InputError, and a file or folder that is missing, of the
-    wrong kind or not permitted, become one line on stderr and exit code 2; an interrupt one line and 130; any
-    other exception keeps its traceback. Log lines from INFO up of the shared library and the program's own
+    wrong kind or not permitted, become one line on stderr and exit code 2; an interrupt one line and 130; an output
+    that nobody reads any more (`| head`) no line and 141, as of other tools; any other exception keeps its
+    traceback. Log lines from INFO up of the shared library and the program's own
     package go to stderr; under torchrun those of the first process of each machine, as do errors in flags.
     """
     prog = prog or _program()
     _log_to_stderr("common", main.__module__.partition(".")[0])
-    try:
-        config = parse(config_class, argv, prog=prog, **options)
-    except InputError as error:
-        _exit(prog, f"error: {error}", WRONG_USE, say=_first_process())
-    _guarded(prog, lambda: main(config))
+    with _read_or_not():
+        try:
+            config = parse(config_class, argv, prog=prog, **options)
+        except InputError as error:
+            _exit(prog, f"error: {error}", WRONG_USE, say=_first_process())
+        _guarded(prog, lambda: main(config))
 
 
 def dispatch(
@@ -164,7 +167,8 @@ def dispatch(
     module, _, function = commands[name].partition(":")
     token = _subcommand.set(f"{prog} {name}")
     try:
-        _guarded(f"{prog} {name}", lambda: getattr(importlib.import_module(module), function)(rest))
+        with _read_or_not():
+            _guarded(f"{prog} {name}", lambda: getattr(importlib.import_module(module), function)(rest))
     finally:
         _subcommand.reset(token)
 
@@ -351,6 +355,25 @@ def _guarded(prog: str, call: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         _exit(prog, "interrupted", INTERRUPTED)
     raise SystemExit(code or GOOD)
+
+
+@contextlib.contextmanager
+def _read_or_not() -> Iterator[None]:
+    """Leave with `UNREAD` where whoever reads the output has gone; other pipes that break keep their traceback."""
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout:  # None where the shell closed it
+                sys.stdout.flush()  # here, or Python complains of it at its end
+    except BrokenPipeError:
+        output = select.poll()
+        output.register(sys.stdout.fileno(), 0)
+        if not any(event & select.POLLERR for _, event in output.poll(0)):
+            raise
+        # What is left goes nowhere, so that the flush at Python's end can't fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(UNREAD) from None
 
 
 def _exit(prog: str, message: str, code: int, *, say: bool = True) -> NoReturn:

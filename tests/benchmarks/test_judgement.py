@@ -217,6 +217,17 @@ def test_data_that_differ_are_said_and_never_ok(few_shot, payload, tmp_path):
     assert any(note == "STS12, so never OK, is of data that differ: raw text" for note in judged.notes)
 
 
+def test_a_score_on_part_of_the_data_is_not_compared(few_shot, payload, tmp_path):
+    folder = mteb(few_shot, payload, tmp_path / "bge-icl-mteb" / "bge-en-icl-few-shot")
+    data = {"source": "a folder", "sha256": "h", "complete": False, "differs": "3,395 of 3,633 documents"}
+    mteb({"NFCorpus": few_shot["NFCorpus"]}, payload, folder, data=data)
+    judged = of_row("bge-icl-mteb", "full-few-shot", tmp_path)
+    assert judged.verdict == "not compared"
+    assert judged.excluded == {"NFCorpus": few_shot["NFCorpus"]}
+    assert judged.ours["NFCorpus"] is None
+    assert any("NFCorpus not compared" in note and "3,395 of 3,633 documents" in note for note in judged.notes)
+
+
 def test_further_scores_of_a_result_and_the_row_in_their_name(payload, tmp_path):
     """InBedder's robustness: every row is of one task, and its columns are scores within that task's result."""
     from benchmarks.results import write_result

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from small_retrieval import make_sets, write_rows
 
-from benchmarks.retrieval_sets import SETS, load_set, normal
+from benchmarks import mteb_local, mteb_tasks
+from benchmarks.retrieval_sets import SETS, load_set
 from bge_icl.example_files import read_examples
 from bge_icl.local_tasks import TASK_NAMES, local_instruction
 from bge_icl.make_examples import Source, draw_examples, pairs_source, source_of, task_name, token_cutter
 from common.errors import InputError
+from common.overlap import key
 
 
 @pytest.fixture(scope="module")
@@ -30,19 +32,19 @@ def test_examples_are_training_pairs_and_no_test_queries(data_dir: Path, name: s
     for seed in range(3):
         found = draw_examples(source_of(TASK_NAMES[name], data_dir), 3, seed)
         assert {(e.query, e.response) for e in found} <= right
-        assert not {normal(e.query) for e in found} & {normal(q) for q in test.queries.values()}
+        assert not {key(e.query) for e in found} & {key(q) for q in test.queries.values()}
 
 
 @pytest.mark.parametrize("name", list(SETS))
 def test_on_real_data(shared_data: Path, name: str) -> None:
     test = load_set(name, shared_data)
     source = source_of(name, shared_data)
-    relevant = {normal(test.corpus[p]) for judged in test.qrels.values() for p in judged}
+    relevant = {key(test.corpus[p]) for judged in test.qrels.values() for p in judged}
     for seed in range(3):
         found = draw_examples(source, 5, seed)
         assert len({e.query for e in found}) == len({e.response for e in found}) == 5
-        assert not {normal(e.query) for e in found} & {normal(q) for q in test.queries.values()}
-        assert not {normal(e.response) for e in found} & relevant
+        assert not {key(e.query) for e in found} & {key(q) for q in test.queries.values()}
+        assert not {key(e.response) for e in found} & relevant
     assert local_instruction(name).startswith("Given a ")
 
 
@@ -56,7 +58,7 @@ def test_more_shots_begin_with_those_of_fewer(data_dir: Path) -> None:
 
 def test_a_test_query_in_the_training_split_is_passed_over() -> None:
     pairs = [("seen", ["a"]), ("new", ["b", "answers a test query"]), ("NEW ", ["c"]), ("", ["d"]), ("same", ["Same"])]
-    source = Source("made", pairs, frozenset({"seen"}), frozenset({"answers a test query"}))
+    source = Source("made", pairs, frozenset({"seen"}), frozenset({key("answers a test query")}))
     for seed in range(5):
         (example,) = draw_examples(source, 1, seed)
         assert (example.query.strip().lower(), example.response) in {("new", "b"), ("new", "c")}
@@ -80,6 +82,45 @@ def test_labels_and_pairs_of_mteb_tasks(shared_data: Path) -> None:
     counterfactual = draw_examples(source_of("AmazonCounterfactualClassification", shared_data), 2)
     assert {e.response for e in counterfactual} == {"counterfactual", "not-counterfactual"}
     assert len(draw_examples(source_of("STSBenchmark", shared_data), 3)) == 3
+
+
+def test_no_example_is_a_text_that_mteb_tests(shared_data: Path) -> None:
+    """Where the names of the files say something else: the clusters are of the training part."""
+    for name in ("TwentyNewsgroupsClustering", "AmazonCounterfactualClassification"):
+        task = mteb_tasks.get_tasks(None, [name])[0]
+        local = mteb_local.find(task, shared_data)
+        assert local is not None
+        local.serve(task)
+        data: Any = task.dataset
+        data = data["en"]["test"] if "en" in data else data["test"]
+        column = "text" if "text" in data.column_names else "sentences"
+        texts = [text for value in data[column] for text in ([value] if column == "text" else value)]
+        source = source_of(name, shared_data)
+        tested = {key(text) for text in texts}
+        assert tested <= source.test_queries
+        assert len(source.pairs) > 3000
+        for seed in range(3):
+            assert not {key(e.query) for e in draw_examples(source, 5, seed)} & tested
+
+
+def test_a_subject_is_drawn_without_what_replies_put_before_it(tmp_path: Path) -> None:
+    for file, subjects in (("test", ["Re: RE: rain", "re:wool", "salt"]), ("train", ["Rain", "Re: clay"])):
+        rows = [{"subject": subject, "label": "weather"} for subject in subjects]
+        write_rows(tmp_path / "twenty_newsgroups" / f"{file}.jsonl.gz", rows)
+    found = draw_examples(source_of("TwentyNewsgroupsClustering", tmp_path), 2)
+    assert {e.query for e in found} == {"wool", "salt"}
+
+
+def test_files_need_not_be_zipped(tmp_path: Path) -> None:
+    rows = {"train": ["a card", "a rate"], "test": ["a card"]}
+    for file, texts in rows.items():
+        lines = [json.dumps({"text": text, "label": "some_label"}) + "\n" for text in texts]
+        (tmp_path / "banking77").mkdir(exist_ok=True)
+        (tmp_path / "banking77" / f"{file}.jsonl").write_text("".join(lines), encoding="utf-8")
+    (example,) = draw_examples(source_of("Banking77Classification", tmp_path), 1)
+    assert (example.query, example.response) == ("a rate", "some label")
+    with pytest.raises(InputError, match=r"emotion.train\.jsonl\.gz: no such file, and no train\.jsonl"):
+        source_of("EmotionClassification", tmp_path)
 
 
 def test_cut_by_tokens(llama_folder: Path, data_dir: Path) -> None:
@@ -116,6 +157,7 @@ def test_the_program(program: Callable[..., Any], data_dir: Path, llama_folder: 
     [
         (["--task", "SciFacts"], "did you mean SciFact?"),
         (["--task", "Nothing"], "known: SciFact, NFCorpus"),
+        (["--task", "twitterurlcorpus"], "TwitterURLCorpus: MTEB tests on both of its files"),
         (["--task", "SciFact", "--n", "0"], "--n 0: must be at least 1"),
         (["--task", "SciFact", "--n", "50"], "50"),
         (["--task", "Own", "--pairs", "x.jsonl"], "--pairs and --test belong together"),

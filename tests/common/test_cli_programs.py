@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from common import cli
+
 REPO = Path(__file__).resolve().parents[2]
 
 
@@ -43,6 +45,9 @@ def main(config: Config) -> int | None:
             import time
             print("ready", flush=True)
             time.sleep(60)
+        case "much": print("\\n".join(map(str, range(100_000))))
+        case "little": print("a line")
+        case "pipe": raise BrokenPipeError("of something else")
     return config.code
 
 if __name__ == "__main__":
@@ -83,12 +88,33 @@ def test_exit_codes_and_messages(program: Path, words: list[str], code: int, err
     assert (done.returncode, done.stderr, done.stdout) == (code, error, "")
 
 
-@pytest.mark.parametrize("what", ["bug", "nameless"])
-def test_bugs_keep_their_traceback(program: Path, what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("bug", "ValueError: a bug\n"),
+        ("nameless", "Error: no cached file\n"),
+        ("pipe", "BrokenPipeError: of something else\n"),
+    ],
+)
+def test_bugs_keep_their_traceback(program: Path, what: str, told: str) -> None:
     done = start(program, "paper/train.py", "--what", what)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
-    assert done.stderr.endswith({"bug": "ValueError: a bug\n", "nameless": "Error: no cached file\n"}[what])
+    assert done.stderr.endswith(told)
+
+
+@pytest.mark.parametrize("words", [["--what", "much"], ["--what", "little"], ["--help"]])
+def test_output_that_nobody_reads(program: Path, words: list[str]) -> None:
+    variables = {**os.environ, "PYTHONPATH": str(REPO)}
+    command = [sys.executable, "paper/train.py", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=program, env=variables, text=True, **pipes) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # as `| head` does when it has enough
+        error = process.stderr.read()
+        process.wait(timeout=60)
+    assert (process.returncode, error) == (cli.UNREAD, "" if words == ["--help"] else "at work\n")
 
 
 def test_an_interrupt_from_outside(program: Path) -> None:

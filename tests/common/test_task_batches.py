@@ -23,7 +23,7 @@ from common.data import RowList, load_rows
 from common.encoder import Encoder
 from common.errors import InputError
 from common.recipe import TrainConfig
-from common.task_batches import SingleSetSampler
+from common.task_batches import SingleSetBatches, SingleSetSampler
 
 SETS = ["a"] * 10 + ["b"] * 7 + ["c"] * 3
 
@@ -88,6 +88,75 @@ def test_sets_shorter_than_a_batch_are_named(caplog: pytest.LogCaptureFixture) -
     assert {SETS[i] for i in sampler} == {"a"}
     with pytest.raises(InputError, match=r"some\.jsonl: none of its 3 data sets fills a batch of 11; lower"):
         SingleSetSampler(SETS, 11, 1, source="some.jsonl")
+
+
+# -- as a batch sampler, sizes differing --------------------------------------------------------------
+
+SIZES = {"a": 2, "b": 3, "c": 1}
+
+
+@given(
+    sets=st.lists(st.sampled_from("abc"), min_size=6, max_size=60),
+    processes=st.integers(1, 3),
+    seed=st.integers(0, 9),
+    shuffle=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_batches_of_a_step_are_of_one_set_and_of_its_size(
+    sets: list[str], processes: int, seed: int, shuffle: bool
+) -> None:
+    counts = Counter(sets)
+    if all(n < SIZES[name] * processes for name, n in counts.items()):
+        return
+    sampler = SingleSetBatches(sets, SIZES, processes=processes, seed=seed, shuffle=shuffle)
+    batches = list(sampler)
+    assert len(sampler) == len(batches)
+    rows = [i for batch in batches for i in batch]
+    assert len(set(rows)) == len(rows)
+    steps = [batches[i : i + processes] for i in range(0, len(batches), processes)]
+    for step in steps:
+        (name,) = {sets[i] for batch in step for i in batch}
+        assert [len(batch) for batch in step] == [SIZES[name]] * processes
+    of_sets = Counter(sets[step[0][0]] for step in steps)
+    assert of_sets == {k: s for k, n in counts.items() if (s := n // (SIZES[k] * processes))}
+
+
+def test_the_order_of_steps_depends_on_seed_and_epoch_alone() -> None:
+    def order(seed: int, epoch: int) -> list[list[int]]:
+        sampler = SingleSetBatches(SETS, SIZES, seed=seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(2, 0)
+    assert order(1, 0) != order(1, 1)
+    assert [SETS[batch[0]] for batch in order(1, 0)] != ["a"] * 5 + ["b"] * 2 + ["c"] * 3
+    assert {frozenset({10, 11, 12, 13, 14, 15, 16}) - {i for b in order(1, e) for i in b} for e in range(8)} != {
+        frozenset({16})
+    }
+
+
+def test_two_processes_share_the_rows_of_one() -> None:
+    """A process takes every second batch; a step of two is of the same rows as one of twice the size."""
+    twice = {name: 2 * size for name, size in SIZES.items()}
+    one = list(SingleSetBatches(SETS, twice, seed=4))
+    two = list(SingleSetBatches(SETS, SIZES, processes=2, seed=4))
+    assert [first + second for first, second in zip(two[::2], two[1::2])] == one
+
+
+def test_unshuffled_batches_are_in_the_order_of_the_rows() -> None:
+    sampler = SingleSetBatches(SETS, SIZES, seed=1, shuffle=False)
+    assert list(sampler) == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11, 12], [13, 14, 15], [17], [18], [19]]
+    sampler.sampler.set_epoch(1)
+    assert next(iter(sampler)) == [0, 1]
+
+
+def test_sets_shorter_than_their_batch_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    sampler = SingleSetBatches(SETS, {"a": 4, "b": 4, "c": 4}, seed=1, source="some folder")
+    assert "some folder: never used, shorter than one batch: c" in caplog.text
+    assert {SETS[i] for batch in sampler for i in batch} == {"a", "b"}
+    with pytest.raises(InputError, match=r"some folder: none of its 3 data sets .* \(12 rows for a\); lower"):
+        SingleSetBatches(SETS, {"a": 6, "b": 6, "c": 6}, processes=2, seed=1, source="some folder")
 
 
 # -- in training ------------------------------------------------------------------------------------
