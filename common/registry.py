@@ -44,6 +44,10 @@ METHODS = {
     "inbedder": Method("inbedder.encoder:load", "inbedder.fit:fit", "inbedder.compat:COMPAT"),
     "bge_icl": Method("bge_icl.encoder:load", "bge_icl.fit:fit", "bge_icl.compat:COMPAT"),
     "sentence-transformer": Method("common.plain:load"),
+    "simcse": Method("benchmarks.baselines.simcse:load", "benchmarks.baselines.simcse:fit"),
+    "simcse-unsupervised": Method(
+        "benchmarks.baselines.simcse:load_unsupervised", "benchmarks.baselines.simcse:fit_unsupervised"
+    ),
 }
 
 

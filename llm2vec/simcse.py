@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from common.contrastive_objective import ContrastiveObjective
 from common.data import Collator, RowList
 from common.encoder import Encoder
@@ -11,6 +9,7 @@ from common.errors import InputError
 from common.model_names import hub_reachable
 from common.pooling import POOL_EVERYTHING
 from common.prompts import Template
+from common.self_pairs import self_pairs, views_differ
 from common.training import fit as fit_shared
 from llm2vec.corpus import Texts, read_texts, shipped_texts
 from llm2vec.fit import reader_of
@@ -27,10 +26,9 @@ def simcse_rows(config: SimcseConfig) -> RowList:
         InputError: missing data, or no text.
     """
     found = _texts(config)
-    texts = [text.strip() for text in found.texts if text.strip()][: config.limit]
-    if not texts:
-        raise InputError(f"{found.source}: holds no text")
-    return RowList(({"query": text, "positive": text} for text in texts), found.source)
+    pairs = self_pairs(found.texts, found.source)
+    pairs.rows = pairs.rows[: config.limit]
+    return pairs
 
 
 def _texts(config: SimcseConfig) -> Texts:
@@ -115,15 +113,7 @@ def check_views(encoder: Encoder, text: str, config: SimcseConfig) -> None:
     """
     if not config.simcse_dropout:
         return
-    ids = torch.tensor(encoder.tokenize([text, text]), device=encoder.device)
-    encoder.embedder.train()
-    try:
-        with torch.no_grad():
-            first, second = encoder.embedder(ids, torch.ones_like(ids))
-    finally:
-        encoder.embedder.eval()
-    # A text of one token attends to itself alone, and dropout leaves little to see there.
-    if ids.shape[1] > 1 and torch.equal(first, second):
+    if not views_differ(encoder, text):
         raise InputError(
             f"--simcse_dropout {config.simcse_dropout}: {type(encoder.backbone.model).__name__} has no dropout on "
             "attention probabilities here, both views of a text are equal; try another --attn_implementation"

@@ -1,0 +1,1 @@
+"""Baselines that the methods are compared with, trained by the same trainer."""
