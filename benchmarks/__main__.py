@@ -13,6 +13,10 @@ COMMANDS = {
     "matrix": "benchmarks.matrix:main",
     "layers": "benchmarks.layers:main",
     "mteb": "benchmarks.mteb_program:main",
+    "transfer": "benchmarks.transfer:main",
+    "leakage": "benchmarks.leakage_program:main",
+    "study": "benchmarks.study:main",
+    "report": "benchmarks.report:main",
 }
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def compare(
         InputError: a missing, empty or broken folder; folders of different suites, protocols or metrics
             (both are named); a baseline that shares no task with any other folder.
     """
-    entries = _entries([*([baseline] if baseline is not None else []), *folders])
+    entries = entries_of([*([baseline] if baseline is not None else []), *folders])
     _check_together(entries)
     tasks = _tasks(entries)
     base = entries[0] if baseline is not None else None
@@ -120,7 +120,7 @@ def compare(
     return Comparison(tuple(entries), tasks, base, differences, marks, tuple(notes))
 
 
-def _entries(folders: Sequence[str | Path]) -> list[Entry]:
+def entries_of(folders: Sequence[str | Path]) -> list[Entry]:
     """Folders in the given order, each once; labels are the shortest path endings that tell them apart."""
     unique: dict[Path, Path] = {}
     for folder in folders:
@@ -217,10 +217,16 @@ def _differences(
         measured = [spearman(column, gold) for column in columns]
         for number, entry in enumerate(equal, start=1):
             found[entry.label][task] = (measured[0], measured[number], scores[number] - scores[0])
-    return {label: _family(per_task, tasks) for label, per_task in found.items()}
+    return {label: family(per_task, tasks) for label, per_task in found.items()}
 
 
-def _family(per_task: dict[str, tuple[float, float, Floats]], tasks: Sequence[str]) -> list[Difference]:
+def family(per_task: dict[str, tuple[float, float, Floats]], tasks: Sequence[str]) -> list[Difference]:
+    """Differences on each task with Holm's p over them, and on the average where all of `tasks` are there.
+
+    Args:
+        per_task: task -> (baseline's score, score, resampled differences (samples,)).
+        tasks: of the suite.
+    """
     intervals = {task: interval(d, score - base, level=LEVEL) for task, (base, score, d) in per_task.items()}
     corrected = dict(zip(intervals, holm([found.p for found in intervals.values()])))
     family = [

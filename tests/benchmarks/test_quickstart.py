@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import quickstart
-from benchmarks.quickstart import REFERENCE, QuickstartConfig, Row, key_of, rows_of
+from benchmarks import cells, quickstart
+from benchmarks.quickstart import REFERENCE, QuickstartConfig, Row, cell_of, rows_of
 from common import registry
 from common.errors import InputError
 
@@ -32,28 +32,32 @@ def test_wrong_use_is_refused() -> None:
         quickstart.run(QuickstartConfig(row="nothing"))
 
 
-def test_the_key_follows_settings_and_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_row_is_another_after_a_change_of_its_settings() -> None:
     zero_shot, trained = Row("angle", "m", False), Row("angle", "m", True)
     config, other = QuickstartConfig(), QuickstartConfig(budget_tokens=77)
-    assert key_of(config, trained) != key_of(other, trained)
-    assert key_of(config, zero_shot) == key_of(other, zero_shot)
-    before = key_of(config, zero_shot)
+    assert cell_of(config, trained).plan != cell_of(other, trained).plan
+    assert cell_of(config, zero_shot).plan == cell_of(other, zero_shot).plan
+    assert cell_of(config, zero_shot).version == cells.sources_hash("angle")
+
+
+def test_the_version_follows_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for package in ("common", "senteval", "benchmarks", "angle"):
         (tmp_path / package).mkdir()
         (tmp_path / package / "code.py").write_text("a = 1")
-    (tmp_path / "requirements.txt").write_text("")
-    monkeypatch.setattr(quickstart, "ROOT", tmp_path)
-    monkeypatch.setattr(quickstart, "SHIPPED", tmp_path)
-    first = key_of(config, zero_shot)
-    assert first != before
+    monkeypatch.setattr(cells, "ROOT", tmp_path)
+    angle, bellm = cells.sources_hash("angle"), cells.sources_hash("bellm")
     (tmp_path / "angle" / "code.py").write_text("a = 2")
-    assert key_of(config, zero_shot) != first
+    assert cells.sources_hash("angle") != angle
+    assert cells.sources_hash("bellm") == bellm
+    (tmp_path / "common" / "code.py").write_text("a = 2")
+    assert cells.sources_hash("bellm") != bellm
 
 
 @pytest.mark.slow
 def test_rows_run_once_and_are_written(
     llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(cells, "sources_hash", lambda method: "one version")  # whoever edits while this test runs
     config = QuickstartConfig(budget_tokens=2000, model=str(llama_folder), methods=["angle"], output=tmp_path / "out")
     assert quickstart.run(config) == 0
     first = capsys.readouterr().out
@@ -69,9 +73,9 @@ def test_rows_run_once_and_are_written(
     def no_process(*_: object) -> None:
         raise AssertionError("a row was run again")
 
-    monkeypatch.setattr(quickstart, "_in_own_process", no_process)
+    monkeypatch.setattr(cells, "in_own_process", no_process)
     assert quickstart.run(config) == 0
     assert "done before" in capsys.readouterr().out
-    (tmp_path / "out" / "angle--trained.row.json").write_text("{half")
+    (tmp_path / "out" / "angle--trained" / "cell.json").write_text("{half")
     with pytest.raises(AssertionError, match="run again"):
         quickstart.run(config)
