@@ -1,6 +1,7 @@
-"""Semantic textual similarity: STS12-16, STSBenchmark and SICK-R, in SentEval's and in MTEB's protocol.
+"""Semantic textual similarity (STS12-16, STSBenchmark, SICK-R; SentEval's and MTEB's protocol) and transfer tasks.
 
-This package stands alone: it imports numpy, scipy and the standard library (`datasets` only to read the hub).
+This package stands alone: it imports numpy, scipy and the standard library (`datasets` only to read the hub; torch and
+scikit-learn only for the transfer tasks, which are in `senteval.transfer`, `transfer_load` and `transfer_tasks`).
 
     from senteval import evaluate_pairs, load_task
 

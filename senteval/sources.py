@@ -111,8 +111,8 @@ def _number(where: str, grade: object) -> float:
     return number
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """(file and line number, text) of each line.
+def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[str, str]]:
+    """(file and line number, text) of each line, of a plain or a gzip'd file.
 
     Lines end at a line feed only: `str.splitlines` would also cut at characters that occur inside texts.
     """
@@ -126,9 +126,10 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(lines, start=1):
         where = f"{path}, line {number}"
         try:
-            yield where, line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\r")
+            codec = "utf-8-sig" if encoding == "utf-8" and number == 1 else encoding
+            yield where, line.decode(codec).removesuffix("\r")
         except UnicodeDecodeError as error:
-            raise SentEvalError(f"{where}: not UTF-8 ({error.reason})") from None
+            raise SentEvalError(f"{where}: not {encoding.upper()} ({error.reason})") from None
 
 
 # JSON Lines
@@ -144,7 +145,8 @@ def jsonl_stems(name: str, protocol: str) -> list[str]:
     return [f"sts12-16/{name}"]
 
 
-def _jsonl_file(folder: Path, stem: str) -> Path | None:
+def jsonl_file(folder: Path, stem: str) -> Path | None:
+    """The file of a stem, or None if the folder has none."""
     candidates = [folder / f"{stem}.jsonl.gz", folder / f"{stem}.jsonl"]
     return next((path for path in candidates if path.is_file()), None)
 
@@ -152,7 +154,7 @@ def _jsonl_file(folder: Path, stem: str) -> Path | None:
 def _read_jsonl(folder: Path, name: str, protocol: str) -> PairTask | None:
     """The task from JSON Lines, or None if the folder has no such file of it."""
     stems = jsonl_stems(name, protocol)
-    found = [_jsonl_file(folder, stem) for stem in stems]
+    found = [jsonl_file(folder, stem) for stem in stems]
     if not any(found):
         return None
     rows = Rows(name, protocol)
@@ -162,7 +164,7 @@ def _read_jsonl(folder: Path, name: str, protocol: str) -> PairTask | None:
                 f"{folder / stem}.jsonl(.gz) is missing; {name} in the {protocol} protocol is "
                 f"{' + '.join(stems)}; check --data_dir"
             )
-        for where, line in _lines(path):
+        for where, line in read_lines(path):
             if line.strip():
                 _add_object(rows, where, line)
     return rows.task("jsonl: " + ", ".join(str(path) for path in found))
@@ -224,7 +226,7 @@ def _read_senteval(folder: Path, name: str, protocol: str) -> PairTask | None:
 
 def _add_subset(rows: Rows, home: Path, subset: str) -> None:
     texts_file, grades_file = home / f"STS.input.{subset}.txt", home / f"STS.gs.{subset}.txt"
-    texts, grades = list(_lines(texts_file)), list(_lines(grades_file))
+    texts, grades = list(read_lines(texts_file)), list(read_lines(grades_file))
     if len(texts) != len(grades):
         raise SentEvalError(
             f"{texts_file} has {len(texts)} lines but {grades_file.name} has {len(grades)}; fetch both again"
@@ -239,7 +241,7 @@ def _add_subset(rows: Rows, home: Path, subset: str) -> None:
 def _add_table(rows: Rows, path: Path, columns: tuple[int, int, int], heading: bool) -> None:
     """Rows of a tab-separated file; `columns` are those of the two texts and the grade, from 0."""
     first, second, grade = columns
-    for number, (where, line) in enumerate(_lines(path)):
+    for number, (where, line) in enumerate(read_lines(path)):
         if heading and number == 0:
             continue
         cells = line.split("\t")

@@ -11,7 +11,13 @@ import yaml
 from benchmarks import published
 from common.errors import InputError
 
-PROGRAMS = ("bash scripts/", "python -m benchmarks run ", "python -m benchmarks mteb ", "python -m inbedder.eval ")
+PROGRAMS = (
+    "bash scripts/",
+    "python -m benchmarks run ",
+    "python -m benchmarks mteb ",
+    "python -m benchmarks transfer ",
+    "python -m inbedder.eval ",
+)
 
 
 @pytest.mark.parametrize("name", published.names())
@@ -117,6 +123,7 @@ SLIPS = {
         "llama-2-7b-chat-unsup-simcse": {"Avg(15)": (58.97, 58.88)},
         "mistral-7b-instruct-v0.2-unsup-simcse": {"Avg(15)": (60.5, 60.43)},
     },
+    "baselines-transfer": {"bert-avg": {"Avg": (84.94, 84.95)}},
     "bge-icl-mteb": {"full-zero-shot": {"Clust(11)": (57.51, 57.57)}, "full-few-shot": {"Rerank(4)": (59.82, 59.85)}},
     "bge-icl-table1": {
         "full-e5-mistral-7b-instruct": {"Avg(56)": (66.63, 66.64)},
