@@ -7,7 +7,7 @@ import os
 import runpy
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,17 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not found at {folder}; set EMBED_DATA")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _default_dtype_stays() -> Iterator[None]:
+    """A test that leaves torch with another default precision fails itself, not the hundreds behind it."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_default_dtype() != torch.float32:
+        left = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        pytest.fail(f"torch's default dtype was left at {left}")
 
 
 # ------------------------------ the papers' programs

@@ -112,7 +112,7 @@ def test_text_edits_follow_the_prompt_unless_told_otherwise(program):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--task_set", "transfer"], "--task_set transfer: the transfer tasks are not here yet"),
+        (["--task_set", "transfer"], "--task_set transfer: python -m benchmarks transfer runs"),
         (["--task_set", "na"], "needs --tasks"),
         (["--mode", "dev"], "only the test sets"),
         (["--layer_index", "4"], "--layer_index is not supported"),

@@ -136,6 +136,10 @@ def test_all_commands_of_the_tables_are_ones_that_their_programs_take(tmp_path):
                 assert parsed(words[1:]).output == Path(words[-1])
             elif words[:3] == ["python", "-m", "inbedder.eval"]:
                 assert parsed([str(REPO / "inbedder" / "eval.py"), *words[3:]]).method == "sentence-transformer"
+            elif words[:4] == ["python", "-m", "benchmarks", "transfer"]:
+                from benchmarks.transfer import TransferConfig
+
+                assert cli.parse(TransferConfig, words[4:]).output == Path(words[-1])
             else:
                 from benchmarks.run import RunConfig
 
