@@ -41,6 +41,9 @@ class Embedder(nn.Module):
             groups = plan(lengths, SPLIT_TOKENS.get(input_ids.device.type, SPLIT_TOKENS["cuda"]))
             if len(groups) > 1:
                 return self._grouped(groups, lengths, input_ids, attention_mask, pool_mask)
+        return self._vectors(input_ids, attention_mask, pool_mask)
+
+    def _vectors(self, input_ids: Tensor, attention_mask: Tensor, pool_mask: Tensor | None) -> Tensor:
         # Without padding the mask says nothing, and attention is faster without one. (Looking costs a
         # synchronisation on an accelerator.)
         padded = attention_mask.device.type != "cpu" or bool((attention_mask == 0).any())
@@ -58,6 +61,7 @@ class Embedder(nn.Module):
         for rows in groups:
             width = max(lengths[i] for i in rows)
             pooled = None if pool_mask is None else pool_mask[rows, :width]
-            parts.append(self.forward(ids[rows, :width], mask[rows, :width], pooled))
+            # Not `self.forward`: a trainer wraps that in one autocast context, which must not be entered twice.
+            parts.append(self._vectors(ids[rows, :width], mask[rows, :width], pooled))
         back = torch.tensor([i for rows in groups for i in rows], device=ids.device).argsort()
         return torch.cat(parts)[back]

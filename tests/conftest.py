@@ -39,14 +39,21 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _default_dtype_stays() -> Iterator[None]:
-    """A test that leaves torch with another default precision fails itself, not the hundreds behind it."""
+def _precision_stays() -> Iterator[None]:
+    """A test that leaves torch with another precision fails itself, not the hundreds behind it."""
     yield
     torch = sys.modules.get("torch")
-    if torch is not None and torch.get_default_dtype() != torch.float32:
-        left = torch.get_default_dtype()
+    if torch is None:
+        return
+    left = []
+    if torch.get_default_dtype() != torch.float32:
+        left.append(f"default dtype {torch.get_default_dtype()}")
         torch.set_default_dtype(torch.float32)
-        pytest.fail(f"torch's default dtype was left at {left}")
+    if torch.is_autocast_enabled("cpu"):
+        left.append("autocast")
+        torch.set_autocast_enabled("cpu", False)
+    if left:
+        pytest.fail(f"left behind in torch: {', '.join(left)}")
 
 
 # ------------------------------ the papers' programs

@@ -131,6 +131,14 @@ def test_the_folder_opens_with_the_vectors_of_the_trained_encoder(
     assert not encoder.embedder.training
 
 
+def test_autocast_ends_with_the_training(tiny_llama: Path, tmp_path: Path) -> None:
+    """Rows of several lengths are run in groups; the trainer's one autocast context must not be entered for each."""
+    trained = run(tiny_llama, tmp_path / "out", epochs=1, bf16=True)
+    assert not torch.is_autocast_enabled("cpu")
+    loaded = Encoder.from_pretrained(tmp_path / "out", dtype="float32")
+    np.testing.assert_allclose(trained.encode(TEXTS), loaded.encode(TEXTS), atol=1e-5)
+
+
 def test_a_checkpoint_opens_too(tiny_llama: Path, tmp_path: Path) -> None:
     run(tiny_llama, tmp_path, save_steps=3, save_total_limit=9)
     assert sorted(p.name for p in tmp_path.glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-6"]
