@@ -18,7 +18,7 @@ import angle.fit
 from angle.encoder import load
 from angle.recipe import AngleConfig
 from angle.train import main
-from common import cli, training
+from common import cli, embedder, training
 from common.batching import pad
 from common.data import Collator, RowList, load_rows
 from common.encoder import Encoder
@@ -131,8 +131,9 @@ def test_the_folder_opens_with_the_vectors_of_the_trained_encoder(
     assert not encoder.embedder.training
 
 
-def test_autocast_ends_with_the_training(tiny_llama: Path, tmp_path: Path) -> None:
+def test_autocast_ends_with_the_training(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of several lengths are run in groups; the trainer's one autocast context must not be entered for each."""
+    monkeypatch.setitem(embedder.SPLIT_TOKENS, "cpu", 30)
     trained = run(tiny_llama, tmp_path / "out", epochs=1, bf16=True)
     assert not torch.is_autocast_enabled("cpu")
     loaded = Encoder.from_pretrained(tmp_path / "out", dtype="float32")
