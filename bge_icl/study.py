@@ -256,7 +256,7 @@ def _file_name(label: str) -> str:
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return datetime.datetime.now(datetime.UTC).isoformat()  # to the microsecond: models are listed in this order
 
 
 def _log(label: str, cell: dict[str, Any]) -> None:
