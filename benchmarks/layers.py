@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks import suites
-from benchmarks.run import RunConfig, default_output, load_encoder, load_tasks, peak_memory_mb
+from benchmarks.run import RunConfig, default_output, load_tasks, peak_memory_mb
 from common import cli
 from common.errors import InputError
 from common.io import command_line, environment, read_json, write_json
@@ -97,7 +97,7 @@ def evaluate(
     from common.layer_states import LayerEncoder
 
     tasks = tasks or load_tasks(config)
-    encoder = encoder or load_encoder(config)
+    encoder = encoder or config.load()
     layer_encoder = LayerEncoder(encoder, final_norm=config.final_norm)
     folder = config.output or _default_folder(config, encoder)
     document = _opened(folder, _facts(config, encoder, layer_encoder), config.fresh)
@@ -137,12 +137,7 @@ def score_layers(layer_encoder: LayerEncoder, task: PairTask, config: LayersConf
     gold = np.random.default_rng(config.seed).permutation(task.gold) if config.shuffle_gold else task.gold
     used, started, n = encoder.usage.tokens, time.perf_counter(), len(task)
     by_layer = []
-    with layer_encoder.encode(
-        [edit(text) for text in task.text1 + task.text2],
-        batch_size=config.batch_size,
-        max_batch_tokens=config.max_batch_tokens,
-        devices=config.devices or None,
-    ) as vectors:
+    with layer_encoder.encode([edit(text) for text in task.text1 + task.text2], **config.encode_options()) as vectors:
         for layer in range(layer_encoder.layers + 1):
             states = vectors.layer(layer)
             try:

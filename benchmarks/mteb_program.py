@@ -7,10 +7,11 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
+from benchmarks.model_choice import EncodeFlags, ModelChoice, flag
 from benchmarks.results import Result
-from benchmarks.run import RunConfig, default_output, load_encoder
+from benchmarks.run import default_output
 from common import cli
 from common.errors import InputError
 
@@ -20,31 +21,19 @@ if TYPE_CHECKING:
     from common.encoder import Encoder
 
 
-def _flag(default: Any, help: str, group: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": group})
-
-
 @dataclass(kw_only=True)
-class MtebFlags:
-    """What is evaluated and where it goes, of every program that runs mteb."""
+class MtebTasks:
+    """What is evaluated, of every program that runs mteb."""
 
-    benchmark: str | None = _flag(None, '"MTEB(eng, v1)", "MTEB(eng, v2)", llm2vec-15, or another of mteb', "tasks")
-    tasks: list[str] = _flag((), "single tasks of mteb; with --benchmark: some of it", "tasks")
-    data_dir: Path | None = _flag(
+    benchmark: str | None = flag(None, '"MTEB(eng, v1)", "MTEB(eng, v2)", llm2vec-15, or another of mteb', "tasks")
+    tasks: list[str] = flag((), "single tasks of mteb; with --benchmark: some of it", "tasks")
+    data_dir: Path | None = flag(
         None, "folder with local files of tasks; default: EMBED_DATA; what is not there comes from the hub", "tasks"
     )
-    instructions: str = _flag(
+    instructions: str = flag(
         "method",
         "method (its own, if it has some), mteb (mteb's), none, or FILE.json with {TASK: instruction}",
         "tasks",
-    )
-    batch_size: int | None = _flag(None, "texts per batch, at most", "speed")
-    max_batch_tokens: int | None = _flag(None, "padded tokens per batch; default: by device", "speed")
-    devices: list[str] = _flag((), "several, such as cuda:0 cuda:1", "speed")
-    output: Path | None = _flag(None, "result folder; default: results/mteb/METHOD--MODEL", "output")
-    fresh: bool = _flag(False, "run all tasks again, whatever the folder holds", "output")
-    dry_run: bool = field(
-        default=False, metadata={"help": "print the resolved settings and stop", "group": "output", "recipe": False}
     )
 
     def __post_init__(self) -> None:
@@ -52,45 +41,30 @@ class MtebFlags:
             raise InputError(
                 'missing: --tasks (for example STS12 SciFact), or --benchmark (for example "MTEB(eng, v1)")'
             )
-        for name in ("batch_size", "max_batch_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"--{name} {value}: must be at least 1")
-
-    def encode_options(self) -> dict[str, Any]:
-        """Of `Encoder.encode`."""
-        given = {
-            "batch_size": self.batch_size,
-            "max_batch_tokens": self.max_batch_tokens,
-            "devices": list(self.devices),
-        }
-        return {name: value for name, value in given.items() if value}
 
 
 @dataclass(kw_only=True)
-class MtebConfig(MtebFlags):
-    """Evaluate an encoder on mteb."""
+class MtebFlags(EncodeFlags, MtebTasks):
+    """What is evaluated, how it is encoded, and where the results go, of every program that runs mteb."""
 
-    method: str = _flag("sentence-transformer", "a method of `python -m benchmarks list`", "model")
-    model: str | None = _flag(None, "folder, short name or hub id; default: the method's", "model")
-    adapter: list[str] = _flag((), "LoRA adapters, stacked in order", "model")
-    template: str | None = _flag(None, "prompt with {text}; default: the method's", "model")
-    pooling: str | None = _flag(None, "default: the method's", "model")
-    max_length: int | None = _flag(None, "tokens per text; default: the method's", "model")
-    compat: list[str] = _flag((), "released quirks to copy, by name", "model")
-    options: dict[str, Any] = _flag(None, "more options of the method's loader, as JSON", "model")
-    device: str | None = _flag(None, "default: what is there", "speed")
-    dtype: str = _flag("auto", "auto, float32, bfloat16, float16", "speed")
-    quantize: Literal["8bit", "4bit"] | None = _flag(None, "bitsandbytes", "speed")
+    output: Path | None = flag(None, "result folder; default: results/mteb/METHOD--MODEL", "output")
+    fresh: bool = flag(False, "run all tasks again, whatever the folder holds", "output")
+    dry_run: bool = field(
+        default=False, metadata={"help": "print the resolved settings and stop", "group": "output", "recipe": False}
+    )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        self.run_config()  # its checks
+        MtebTasks.__post_init__(self)
+        EncodeFlags.__post_init__(self)
 
-    def run_config(self) -> RunConfig:
-        """The model part, for the loader that all of the harness shares."""
-        shared = ("method", "model", "adapter", "template", "pooling", "max_length", "compat", "options")
-        return RunConfig(**{name: getattr(self, name) for name in (*shared, "device", "dtype", "quantize")})
+
+@dataclass(kw_only=True)
+class MtebConfig(ModelChoice, MtebFlags):
+    """Evaluate an encoder on mteb."""
+
+    def __post_init__(self) -> None:
+        MtebFlags.__post_init__(self)
+        ModelChoice.__post_init__(self)
 
 
 def evaluate(config: MtebConfig) -> tuple[dict[str, Result], list[str]]:
@@ -103,11 +77,11 @@ def evaluate(config: MtebConfig) -> tuple[dict[str, Result], list[str]]:
 
     prompts = load_prompts(config.instructions, config.method)
     planned, missing = plan_tasks(config)
-    encoder = load_encoder(config.run_config())
+    encoder = config.load()
     return run_planned(config, planned, encoder, prompts), missing
 
 
-def plan_tasks(flags: MtebFlags) -> tuple[list[Planned], list[str]]:
+def plan_tasks(flags: MtebTasks) -> tuple[list[Planned], list[str]]:
     """The tasks that the flags ask for, with where their data is, and the names of those without data.
 
     Raises:

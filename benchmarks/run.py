@@ -7,17 +7,18 @@ import logging
 import resource
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from benchmarks import results, suites
+from benchmarks.model_choice import EncodeFlags, ModelChoice, check_counts, flag
 from common import cli
 from common.errors import InputError
 from common.io import command_line, environment
-from common.registry import check_compat, load
+from common.registry import check_compat
 from senteval import PairTask, evaluate_pairs
 
 if TYPE_CHECKING:
@@ -26,50 +27,28 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def _flag(default: Any, help: str, group: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": group})
-
-
 @dataclass(kw_only=True)
-class RunConfig:
+class RunConfig(EncodeFlags, ModelChoice):
     """Evaluate an encoder on a suite."""
 
-    method: str = _flag("sentence-transformer", "a method of `python -m benchmarks list`", "model")
-    model: str | None = _flag(None, "folder, short name or hub id; default: the method's", "model")
-    adapter: list[str] = _flag((), "LoRA adapters, stacked in order", "model")
-    template: str | None = _flag(None, "prompt with {text}; default: the method's", "model")
-    pooling: str | None = _flag(None, "default: the method's", "model")
-    max_length: int | None = _flag(None, "tokens per text; default: the method's", "model")
-    compat: list[str] = _flag((), "released quirks to copy, by name", "model")
-    options: dict[str, Any] = _flag(None, "more options of the method's loader, as JSON", "model")
-
-    suite: str = _flag("sts", "sts, sts-mteb or sts-shipped", "data")
-    tasks: list[str] = _flag((), "some tasks of the suite; default: all", "data")
-    data_dir: Path | None = _flag(None, "folder with the data; default: EMBED_DATA, else the hub", "data")
-    limit: int | None = _flag(None, "a seeded sample of so many pairs per task", "data")
-    text_edits: Literal["one-word-prompt", "end-marks"] | None = _flag(
+    suite: str = flag("sts", "sts, sts-mteb or sts-shipped", "data")
+    tasks: list[str] = flag((), "some tasks of the suite; default: all", "data")
+    data_dir: Path | None = flag(None, "folder with the data; default: EMBED_DATA, else the hub", "data")
+    limit: int | None = flag(None, "a seeded sample of so many pairs per task", "data")
+    text_edits: Literal["one-word-prompt", "end-marks"] | None = flag(
         None, "edits of the released one-word-prompt evaluations, before the template", "data"
     )
-    instruction: str | None = _flag(None, "what texts are embedded for, where the method's template takes one", "data")
-    shuffle_gold: bool = _flag(False, "control run: the gold scores in random order", "data")
-    seed: int = _flag(0, "of --limit and --shuffle_gold", "data")
+    instruction: str | None = flag(None, "what texts are embedded for, where the method's template takes one", "data")
+    shuffle_gold: bool = flag(False, "control run: the gold scores in random order", "data")
+    seed: int = flag(0, "of --limit and --shuffle_gold", "data")
 
-    device: str | None = _flag(None, "default: what is there", "speed")
-    devices: list[str] = _flag((), "several, such as cuda:0 cuda:1", "speed")
-    dtype: str = _flag("auto", "auto, float32, bfloat16, float16", "speed")
-    quantize: Literal["8bit", "4bit"] | None = _flag(None, "bitsandbytes", "speed")
-    batch_size: int | None = _flag(None, "texts per batch, at most", "speed")
-    max_batch_tokens: int | None = _flag(None, "padded tokens per batch; default: by device", "speed")
-
-    output: Path | None = _flag(None, "result folder; default: results/SUITE/METHOD--MODEL", "output")
-    fresh: bool = _flag(False, "run all tasks again, whatever the folder holds", "output")
+    output: Path | None = flag(None, "result folder; default: results/SUITE/METHOD--MODEL", "output")
+    fresh: bool = flag(False, "run all tasks again, whatever the folder holds", "output")
 
     def __post_init__(self) -> None:
-        self.options = dict(self.options or {})
-        for name in ("limit", "batch_size", "max_batch_tokens", "max_length"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"--{name} {value}: must be at least 1")
+        ModelChoice.__post_init__(self)
+        EncodeFlags.__post_init__(self)
+        check_counts(self, "limit")
 
 
 def load_tasks(config: RunConfig) -> dict[str, PairTask]:
@@ -82,26 +61,6 @@ def load_tasks(config: RunConfig) -> dict[str, PairTask]:
     }
 
 
-def load_encoder(config: RunConfig) -> Encoder:
-    """The encoder that a run asks for."""
-    given = {
-        name: getattr(config, name)
-        for name in ("template", "pooling", "max_length")
-        if getattr(config, name) is not None
-    }
-    return load(
-        config.method,
-        config.model,
-        adapter=list(config.adapter) or None,
-        device=config.device,
-        dtype=config.dtype,
-        quantize=config.quantize,
-        compat=sorted(check_compat(config.compat)),
-        **given,
-        **config.options,
-    )
-
-
 def evaluate(
     config: RunConfig, *, encoder: Encoder | None = None, tasks: dict[str, PairTask] | None = None
 ) -> dict[str, results.Result]:
@@ -109,7 +68,7 @@ def evaluate(
 
     Args:
         config: the run.
-        encoder: what to evaluate, where the caller has loaded it; else as `load_encoder` does.
+        encoder: what to evaluate, where the caller has loaded it; else as `config.load` does.
         tasks: the data, where the caller has loaded it; else as `load_tasks` does.
 
     Raises:
@@ -118,7 +77,7 @@ def evaluate(
     compat = check_compat(config.compat)
     suite = suites.get_suite(config.suite, config.tasks)
     tasks = tasks or load_tasks(config)
-    encoder = encoder or load_encoder(config)
+    encoder = encoder or config.load()
     info = encoder.info.to_dict()
     folder = config.output or default_output(suite.name, encoder.info)
     for name, task in tasks.items():
@@ -128,15 +87,11 @@ def evaluate(
         edit = suites.EDITS[config.text_edits] if config.text_edits else None
         used = encoder.usage.tokens
         started = time.perf_counter()
-        options = {
-            "instruction": config.instruction,
-            "batch_size": config.batch_size,
-            "max_batch_tokens": config.max_batch_tokens,
-        }
+        options = {"instruction": config.instruction, **config.encode_options()}
 
         def encode(texts: list[str], edit: Any = edit, options: dict[str, Any] = options) -> np.ndarray:
             edited = [edit(t) for t in texts] if edit else texts
-            return encoder.encode(edited, devices=config.devices or None, **options)
+            return encoder.encode(edited, **options)
 
         scores, prediction = evaluate_pairs(encode, task)
         seconds = time.perf_counter() - started

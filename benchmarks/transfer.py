@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from benchmarks import results, suites
-from benchmarks.run import RunConfig, default_output, load_encoder, peak_memory_mb
+from benchmarks.model_choice import EncodeFlags, ModelChoice, check_counts, flag
+from benchmarks.run import default_output, peak_memory_mb
 from common import cli
 from common.errors import InputError
 
@@ -39,56 +40,34 @@ COMPARABLE: dict[str, tuple[Any, ...]] = {
 }
 
 
-def _flag(default: Any, help: str, group: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": group})
-
-
 @dataclass(kw_only=True)
-class TransferConfig:
+class TransferConfig(EncodeFlags, ModelChoice):
     """Evaluate an encoder on SentEval's transfer tasks."""
 
-    method: str = _flag("sentence-transformer", "a method of `python -m benchmarks list`", "model")
-    model: str | None = _flag(None, "folder, short name or hub id; default: the method's", "model")
-    adapter: list[str] = _flag((), "LoRA adapters, stacked in order", "model")
-    template: str | None = _flag(None, "prompt with {text}; default: the method's", "model")
-    pooling: str | None = _flag(None, "default: the method's", "model")
-    max_length: int | None = _flag(None, "tokens per text; default: the method's", "model")
-    compat: list[str] = _flag((), "released quirks to copy, by name", "model")
-    options: dict[str, Any] = _flag(None, "more options of the method's loader, as JSON", "model")
-
-    tasks: list[str] = _flag((), "some of MR CR SUBJ MPQA SST2 TREC MRPC; default: all", "data")
-    data_dir: Path | None = _flag(None, "folder with the data; default: EMBED_DATA", "data")
-    limit: int | None = _flag(None, "a seeded sample of so many texts of every part (at least 100)", "data")
-    text_edits: Literal["one-word-prompt", "end-marks"] | None = _flag(
+    tasks: list[str] = flag((), "some of MR CR SUBJ MPQA SST2 TREC MRPC; default: all", "data")
+    data_dir: Path | None = flag(None, "folder with the data; default: EMBED_DATA", "data")
+    limit: int | None = flag(None, "a seeded sample of so many texts of every part (at least 100)", "data")
+    text_edits: Literal["one-word-prompt", "end-marks"] | None = flag(
         None, "edits of the released one-word-prompt evaluations, before the template", "data"
     )
-    instruction: str | None = _flag(None, "what texts are embedded for, where the method's template takes one", "data")
-    seed: int = _flag(0, "of --limit; the classifier has SentEval's own", "data")
-    classifier: Literal["senteval", "sklearn"] = _flag(
+    instruction: str | None = flag(None, "what texts are embedded for, where the method's template takes one", "data")
+    seed: int = flag(0, "of --limit; the classifier has SentEval's own", "data")
+    classifier: Literal["senteval", "sklearn"] = flag(
         "senteval", "senteval: the papers' protocol; sklearn: a quick probe, comparable with no paper", "data"
     )
 
-    device: str | None = _flag(None, "default: what is there", "speed")
-    devices: list[str] = _flag((), "several for encoding, such as cuda:0 cuda:1", "speed")
-    dtype: str = _flag("auto", "auto, float32, bfloat16, float16", "speed")
-    quantize: Literal["8bit", "4bit"] | None = _flag(None, "bitsandbytes", "speed")
-    batch_size: int | None = _flag(None, "texts per batch, at most", "speed")
-    max_batch_tokens: int | None = _flag(None, "padded tokens per batch; default: by device", "speed")
+    devices: list[str] = flag((), "several for encoding, such as cuda:0 cuda:1", "speed")
 
-    output: Path | None = _flag(None, "result folder; default: results/transfer/METHOD--MODEL", "output")
-    fresh: bool = _flag(False, "run all tasks again, whatever the folder holds", "output")
+    output: Path | None = flag(None, "result folder; default: results/transfer/METHOD--MODEL", "output")
+    fresh: bool = flag(False, "run all tasks again, whatever the folder holds", "output")
     dry_run: bool = field(
         default=False, metadata={"help": "print the resolved settings and stop", "group": "output", "recipe": False}
     )
 
     def __post_init__(self) -> None:
-        self.run_config()  # its checks
-
-    def run_config(self) -> RunConfig:
-        """What is the same in every run of the harness."""
-        names = ("method", "model", "adapter", "template", "pooling", "max_length", "compat", "options", "device",
-                 "devices", "dtype", "quantize", "batch_size", "max_batch_tokens", "limit")  # fmt: skip
-        return RunConfig(**{name: getattr(self, name) for name in names})
+        ModelChoice.__post_init__(self)
+        EncodeFlags.__post_init__(self)
+        check_counts(self, "limit")
 
 
 def load_tasks(config: TransferConfig) -> dict[str, TransferTask]:
@@ -119,14 +98,14 @@ def evaluate(
 
     Args:
         config: the run.
-        encoder: what to evaluate, where the caller has loaded it.
+        encoder: what to evaluate, where the caller has loaded it; else as `config.load` does.
         tasks: the data, where the caller has loaded it.
 
     Raises:
         InputError: wrong use, missing data, or an output folder with results of another run.
     """
     tasks = tasks or load_tasks(config)
-    encoder = encoder or load_encoder(config.run_config())
+    encoder = encoder or config.load()
     folder = config.output or default_output(PROTOCOLS[config.classifier][0], encoder.info)
     for name, task in tasks.items():
         if not config.fresh and _is_done(folder, task, encoder, config):
@@ -166,10 +145,8 @@ def _run_one(config: TransferConfig, task: TransferTask, encoder: Encoder, folde
     def encode(texts: list[str]) -> np.ndarray:
         return encoder.encode(
             [edit(text) for text in texts] if edit else texts,
-            devices=list(config.devices) or None,
             instruction=config.instruction,
-            batch_size=config.batch_size,
-            max_batch_tokens=config.max_batch_tokens,
+            **config.encode_options(),
         )
 
     try:

@@ -168,7 +168,7 @@ def test_bellm_keeps_its_quirk_with_every_k(
     scores = {}
     for compat in ([], ["bellm:unmask-padding"]):
         made = config(method="bellm", compat=compat, bidirectional_from=["1"], output=tmp_path / str(len(compat)))
-        encoder = run_module.load_encoder(made)
+        encoder = made.load()
         before = encoder.encode(["rain", "a longer text beside it"])
         document, _ = evaluate(made, encoder=encoder)
         assert [run["bidirectional_from"] for run in document["runs"]] == [2, 1], "the last layer is BeLLM's own"
