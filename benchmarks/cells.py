@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import importlib.util
 import logging
 import math
 import shutil
@@ -108,13 +109,23 @@ def in_own_process(step: str, folder: Path) -> None:
 
 
 def sources_hash(method: str) -> str:
-    """A hash over the sources and pins that a method's numbers depend on."""
-    top = registry.get(method).load.partition(":")[0].partition(".")[0]
-    packages = sorted({"common", "senteval", "benchmarks", *([top] if (ROOT / top).is_dir() else [])})
+    """A hash over the sources and pins that a method's numbers depend on, its own package's wherever that is."""
+    entry = registry.get(method)
+    own = {part.partition(":")[0].partition(".")[0] for part in (entry.load, entry.fit) if part}
     files = [ROOT / "requirements.txt", *SHIPPED.glob("*.jsonl")]
-    for package in packages:
-        files += [p for p in (ROOT / package).rglob("*") if p.suffix in (".py", ".yaml")]
+    for package in sorted({"common", "senteval", "benchmarks", *own}):
+        for place in [ROOT / package] if (ROOT / package).is_dir() else _places(package):
+            found = place.rglob("*") if place.is_dir() else [place]
+            files += [p for p in found if p.suffix in (".py", ".yaml")]
     return sha256_of({str(p): sha256_file(p) for p in sorted(files) if p.is_file()})
+
+
+def _places(package: str) -> list[Path]:
+    """The folders of an installed package, or the file of a module; found without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        return []  # its loader says that it is missing
+    return [Path(place) for place in spec.submodule_search_locations or [spec.origin or ""]]
 
 
 # ------------------------------------------------------------------------------------------ the steps

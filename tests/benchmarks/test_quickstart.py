@@ -40,19 +40,6 @@ def test_a_row_is_another_after_a_change_of_its_settings() -> None:
     assert cell_of(config, zero_shot).version == cells.sources_hash("angle")
 
 
-def test_the_version_follows_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for package in ("common", "senteval", "benchmarks", "angle"):
-        (tmp_path / package).mkdir()
-        (tmp_path / package / "code.py").write_text("a = 1")
-    monkeypatch.setattr(cells, "ROOT", tmp_path)
-    angle, bellm = cells.sources_hash("angle"), cells.sources_hash("bellm")
-    (tmp_path / "angle" / "code.py").write_text("a = 2")
-    assert cells.sources_hash("angle") != angle
-    assert cells.sources_hash("bellm") == bellm
-    (tmp_path / "common" / "code.py").write_text("a = 2")
-    assert cells.sources_hash("bellm") != bellm
-
-
 @pytest.mark.slow
 def test_rows_run_once_and_are_written(
     llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
