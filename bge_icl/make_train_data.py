@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.retrieval_sets import data_folder, data_rows
+from bge_icl.data_files import data_files
 from common import cli
 from common.errors import InputError
 from common.io import write_json, write_text
@@ -39,7 +40,9 @@ def _flag(default: Any, help: str) -> Any:
 class TrainDataConfig:
     """Where from, where to, how many negatives."""
 
-    output: Path = field(metadata={"help": "folder for one file per set; beside it FOLDER.overlap.json"})
+    output: Path = field(
+        metadata={"help": "folder for one file per set, which may hold no other data; beside it FOLDER.overlap.json"}
+    )
     data_dir: Path | None = _flag(
         None, "folder with scifact, wikiqa, squad_nqg, nli_train, nfcorpus; default: EMBED_DATA"
     )
@@ -65,6 +68,7 @@ def main(config: TrainDataConfig) -> None:
     from prettytable import PrettyTable
 
     folder = data_folder(config.data_dir)
+    check_output(config)
     tests = test_texts(folder)
     table = PrettyTable(["set", "rows", "dropped", "negatives dropped", *tests], align="r")
     report: dict[str, Any] = {}
@@ -75,18 +79,38 @@ def main(config: TrainDataConfig) -> None:
             kept = random.Random(f"{config.seed}-{name}").sample(kept, config.limit)
         if not kept:
             raise InputError(f"{folder}: of the {len(rows)} rows of {name} none is left without texts of the test sets")
-        write_text(config.output / f"{name}.jsonl", "".join(_line(row) for row in kept))
+        write_text(_file(config, name), "".join(_line(row) for row in kept))
         table.add_row(
             [name, len(kept), counts["rows dropped"], counts["negatives dropped"], *(counts[test] for test in tests)]
         )
         report[name] = {"rows": len(kept), **counts, **notes}
-    # Not in the folder: all that lies there is read as rows.
+    # Not in the folder: all data that lies there is read as rows.
     write_json(config.output.with_name(f"{config.output.name}.overlap.json"), report)
     print("rows to train on; texts (queries, positives, negatives) that a test set holds too, left out:")
     print(table)
     for name, one in report.items():
         for note in sorted(one.keys() - {"rows", "rows dropped", "negatives dropped", *tests}):
             print(f"{name}: {note}: {one[note]}")
+
+
+def check_output(config: TrainDataConfig) -> None:
+    """See that the folder will hold what was asked for and nothing else: training reads all files of a folder.
+
+    Raises:
+        InputError: it holds other data, such as a set of an earlier run with more --sets; names the file.
+    """
+    written = {_file(config, name) for name in config.sets}
+    other = [file for file in data_files(config.output) if file not in written]
+    if other:
+        more = f" (and {len(other) - 1} more)" if other[1:] else ""
+        raise InputError(
+            f"{other[0]}{more}: is not of this run (--sets {' '.join(config.sets)}), and training would read it, too; "
+            "remove it, or give another --output"
+        )
+
+
+def _file(config: TrainDataConfig, name: str) -> Path:
+    return config.output / f"{name}.jsonl"
 
 
 def _line(row: Row) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bge_icl.data_files import SUFFIXES, data_files
 from common.data import Row, RowList
 from common.errors import InputError
 from common.model_names import hub_reachable
@@ -26,7 +27,6 @@ OWN_GROUP = ("symmetric_class", "symmetric_clustering")
 BOTH_SIDES = ("symmetric_sts", "symmetric_clustering")
 # A later version of the released code says in a file's or folder's name what we say in a column.
 NO_IN_BATCH = "no_in_batch_neg"
-SUFFIXES = tuple(s + zipped for s in ROW_FORMATS for zipped in ("", ".gz"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _sets_of(
     if path is not None and path.is_file():
         yield _stem(path), str(path), read_rows(path)
     elif path is not None:
-        files = sorted(p for p in path.rglob("*") if p.is_file() and p.name.endswith(SUFFIXES))
+        files = data_files(path)
         if not files:
             raise InputError(f"{path}: holds no data set ({', '.join(ROW_FORMATS)}, .gz allowed)")
         for file in files:

@@ -15,6 +15,7 @@ from small_retrieval import make_sets, write_rows
 from bge_icl.make_train_data import PROMPTS, TrainDataConfig, lexical_negatives, main, without_test_texts
 from bge_icl.make_train_data import test_texts as texts_of_tests
 from bge_icl.train_data import read_data
+from common.errors import InputError
 from common.overlap import key
 
 TRIPLETS = [("a man plays", "a man is at play", "nobody plays"), ("a dog runs", "an animal moves", "a dog sleeps")]
@@ -86,6 +87,36 @@ def test_texts_of_the_test_sets_are_left_out_and_counted(made: tuple[Path, str],
     assert [report["nli"][name] for name in ("SciFact test", "NFCorpus", "WikiQA test", "SQuAD test")] == [0, 1, 1, 1]
     assert report["wikiqa"]["questions without a wrong sentence, left out"] == 0
     assert " 3 " in next(line for line in out.splitlines() if " nli " in line)
+
+
+def test_what_training_would_read_besides_is_refused(
+    program: Callable[..., Any], data_dir: Path, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows"
+    call = ("bge_icl/make_train_data.py", "--data_dir", data_dir, "--output", rows, "--sets")
+    for _ in range(2):  # a second run writes its own files anew
+        assert program(*call, "nli", "wikiqa").code == 0
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    fewer = program(*call, "nli")
+    assert fewer.code == 2
+    assert (
+        f"{rows / 'wikiqa.jsonl'}: is not of this run (--sets nli), and training would read it, too; remove it"
+        in fewer.err
+    )
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+    (rows / "wikiqa.jsonl").unlink()
+    (rows / "notes.txt").write_text("no data")
+    assert program(*call, "nli").code == 0
+    assert {row["dataset"] for row in read_data([str(rows)]).rows} == {"nli"}
+
+
+@pytest.mark.parametrize("name", ["other.jsonl", "nli.jsonl.gz", "below/nli.jsonl", "old.csv"])
+def test_data_of_others_in_the_folder_are_refused(name: str, data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("")
+    (tmp_path / "z.json").write_text("")
+    with pytest.raises(InputError, match=rf"{name} \(and 1 more\): is not of this run"):
+        main(TrainDataConfig(data_dir=data_dir, output=tmp_path, sets=["nli"]))
 
 
 def test_negatives_of_the_test_sets_go_and_the_row_stays() -> None:
