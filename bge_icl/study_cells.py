@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +22,12 @@ from bge_icl.examples import Example
 from bge_icl.face import FlagICLModel
 from bge_icl.local_tasks import local_instruction
 from bge_icl.prompts import PLAIN_EXAMPLE_FORMAT, PLAIN_TEMPLATE, TEMPLATE
+from bge_icl.study_config import StudyConfig
 from common import registry
 from common.encoder import Encoder
 from common.errors import InputError
 from common.io import sha256_of, write_npz
 from common.tokenization import Tokenized
-
-if TYPE_CHECKING:
-    from bge_icl.study import StudyConfig
 
 logger = logging.getLogger(__name__)
 

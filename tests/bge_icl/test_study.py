@@ -21,8 +21,9 @@ from bge_icl.face import FlagICLModel
 from bge_icl.local_tasks import local_instruction
 from bge_icl.make_examples import draw_examples, source_of
 from bge_icl.prompts import PLAIN_TEMPLATE, TEMPLATE
-from bge_icl.study import FILE, StudyConfig, study
+from bge_icl.study import FILE, study
 from bge_icl.study_cells import StudyModel, prompt_formats, weights_hash
+from bge_icl.study_config import StudyConfig
 from common.encoder import Encoder
 from common.errors import InputError
 
