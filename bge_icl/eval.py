@@ -1,15 +1,16 @@
-"""Evaluate a BGE-EN-ICL model on MTEB and BEIR tasks, zero-shot and few-shot, with the published instructions.
+"""Evaluate a BGE-EN-ICL model on MTEB, BEIR and AIR-Bench, zero-shot and few-shot, with the published instructions.
 
     python -m bge_icl.eval --model BAAI/bge-en-icl --benchmark "MTEB(eng, v1)" --examples FOLDER --output RESULTS
     python -m bge_icl.eval --model smollm2-135m --tasks STSBenchmark --data_dir DATA --examples auto --n_examples 2
+    python -m bge_icl.eval --model BAAI/bge-en-icl --benchmark AIR-Bench_24.05 --task_types qa --splits dev
 
 Queries, and all texts of tasks other than retrieval, go in as queries: examples, instruction, text. Classification
 vectors are not normalised. The first query of every task is logged, and kept in its result, as the model reads it.
+AIR-Bench needs its own package (pip install air-benchmark).
 """
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from benchmarks.mteb_adapter import MtebEncoder
 from benchmarks.mteb_program import MtebFlags, plan_tasks, run_planned, summary
 from benchmarks.mteb_prompts import TaskPrompt, TaskPrompts, load_prompts
+from bge_icl.air_bench_sets import FAMILY, AirBenchFlags, AirData, examples_place, find_sets, is_air_bench
 from bge_icl.examples import Example, examples_text
+from bge_icl.task_instructions import AIR_BENCH
 from common import cli
 from common.errors import InputError
 from common.io import sha256_of
@@ -30,11 +33,12 @@ if TYPE_CHECKING:
 
     from benchmarks.mteb_tasks import Planned
     from benchmarks.results import Result
+    from bge_icl.air_bench import Found
+    from bge_icl.air_bench_sets import AirSet
 
 logger = logging.getLogger(__name__)
 
 NONE, AUTO = "none", "auto"
-AIR_BENCH, AIR_BENCH_PACKAGE = "air-bench", "air_benchmark"
 AUTO_EXAMPLES = 3  # of a task, where --n_examples does not say
 
 
@@ -43,7 +47,7 @@ def _flag(default: Any, help: str) -> Any:
 
 
 @dataclass(kw_only=True)
-class EvalConfig(ModelFlags, MtebFlags):
+class EvalConfig(ModelFlags, MtebFlags, AirBenchFlags):
     """A BGE-ICL model, what it is tested on, and the examples before its queries."""
 
     METHOD: ClassVar[str] = "bge_icl"
@@ -62,16 +66,15 @@ class EvalConfig(ModelFlags, MtebFlags):
                 raise InputError(f"--n_examples {self.n_examples}: must be at least 1; --examples none is zero-shot")
             if self.examples == NONE:
                 raise InputError("--n_examples: of which? give --examples FOLDER, or --examples auto")
-        if (self.benchmark or "").lower().startswith(AIR_BENCH):
-            raise InputError(air_bench_message())
-
-
-def air_bench_message() -> str:
-    """What to do for AIR-Bench, which has a package and a program of its own."""
-    if importlib.util.find_spec(AIR_BENCH_PACKAGE) is None:
-        return "--benchmark AIR-Bench: needs its own package, which is not installed; run: pip install air-benchmark"
-    return ("--benchmark AIR-Bench: is run by its own package; give its AIRBench(...).run a retriever that calls "
-            "bge_icl.FlagICLModel's encode_queries and encode_corpus (bge_icl/README.md)")  # fmt: skip
+        if is_air_bench(self.benchmark):
+            if self.tasks:
+                raise InputError("--tasks: those of AIR-Bench are chosen by --task_types, --domains and --languages")
+            if self.examples == AUTO:
+                raise InputError("--examples auto: AIR-Bench has no training split; give --examples FOLDER")
+            if self.instructions == "mteb":
+                raise InputError("--instructions mteb: mteb has none for AIR-Bench; give method, none or FILE.json")
+        elif given := [name for name in ("task_types", "domains", "splits") if getattr(self, name)]:
+            raise InputError(f"--{given[0]}: is of --benchmark {FAMILY}")
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,8 @@ def evaluate(config: EvalConfig) -> tuple[dict[str, Result], list[str]]:
     Raises:
         InputError: wrong use, missing data or examples, or an output folder with results of another run.
     """
+    if is_air_bench(config.benchmark):
+        raise InputError(f"--benchmark {config.benchmark}: is evaluated by evaluate_air_bench")
     config.known()
     planned, missing = plan_tasks(config)
     prompts = read_prompts(config, planned)
@@ -180,11 +185,64 @@ def evaluate(config: EvalConfig) -> tuple[dict[str, Result], list[str]]:
     return run_planned(config, planned, encoder, prompts, IclMtebEncoder), missing
 
 
+def read_air_prompts(config: EvalConfig, sets: Sequence[AirSet]) -> IclPrompts:
+    """The instruction of AIR-Bench (or of one of its sets, in a user's file) and the examples of each set.
+
+    Raises:
+        InputError: a set without examples, or a bad file; names it.
+    """
+    from bge_icl.example_files import read_examples
+
+    base = load_prompts(config.instructions, config.METHOD)
+    known = {one.name: base.tasks.get(one.name) or base.tasks.get(AIR_BENCH) for one in sets}
+    base = replace(base, tasks={name: text for name, text in known.items() if text})
+    if config.examples == NONE:
+        return IclPrompts(base)
+    found = {
+        one.name: read_examples(examples_place(config.examples, one), one.examples_name, count=config.n_examples)
+        for one in sets
+    }
+    prompts = IclPrompts(base, found, config.examples)
+    for one in sets:
+        prompts.of(one.metadata)
+    return prompts
+
+
+def evaluate_air_bench(config: EvalConfig) -> list[Found]:
+    """Searches of AIR-Bench's data sets, scored where the judgements are public.
+
+    Raises:
+        InputError: the package is missing, wrong use, missing data or examples, or results of another run there.
+    """
+    sets = find_sets(config.benchmark or FAMILY, config)
+    config.known()
+    prompts = read_air_prompts(config, sets)
+    from benchmarks.run import default_output
+    from bge_icl.air_bench import search_sets
+
+    data = AirData(sets[0].version, config.data_dir)
+    encoder = config.load()
+    adapter = IclMtebEncoder(encoder, prompts, **config.encode_options())
+    output = config.output or default_output("air-bench", encoder.info)
+    return search_sets(sets, adapter, data, output, fresh=config.fresh)
+
+
 def run(config: EvalConfig) -> int:
     """Evaluate and print the scores."""
     if config.dry_run:
         config.resolve()
         print(cli.describe(config), end="")
+        return 0
+    # The first queries are logged by modules of these packages; `cli.run` shows only what the shared library says.
+    for package in ("benchmarks", "bge_icl"):
+        logging.getLogger(package).setLevel(logging.INFO)
+    if is_air_bench(config.benchmark):
+        from bge_icl import air_bench
+
+        searched = evaluate_air_bench(config)
+        print(air_bench.summary(searched))
+        print(f"examples: {config.examples}")
+        print(f"results: {searched[0].file.parents[5]}")
         return 0
     found, missing = evaluate(config)
     print(summary(found, missing))

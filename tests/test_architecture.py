@@ -15,7 +15,8 @@ OURS = ("common", "senteval", "benchmarks", *PAPERS)
 # Modules of papers that use benchmarks: what their users run, and what these are made of.
 PROGRAMS = {
     *("train", "eval", "infer", "face", "make_examples", "make_train_data"),
-    *("study", "study_cells", "study_report", "study_plot"),
+    *("study", "study_config", "study_cells", "study_report", "study_plot"),
+    *("air_bench", "air_bench_sets"),
 }
 
 
@@ -68,6 +69,14 @@ def test_imports_go_one_way(file: Path) -> None:
     package = file.relative_to(REPO).parts[0]
     wrong = [t for t in imported(file) if not may_import(package, file.stem, t)]
     assert not wrong, f"{file.relative_to(REPO)} may not import {wrong}"
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_no_two_modules_of_a_paper_import_each_other(paper: str) -> None:
+    files = [f for f in SOURCES if f.relative_to(REPO).parts[0] == paper]
+    imports = {".".join(f.relative_to(REPO).with_suffix("").parts): imported(f) for f in files}
+    both_ways = [(one, t) for one, found in imports.items() for t in found if one in imports.get(t, ())]
+    assert not both_ways
 
 
 def test_the_rule_itself_can_fail() -> None:

@@ -179,7 +179,6 @@ def test_auto_makes_examples_from_the_training_split(
     [
         ({"n_examples": 0}, "--n_examples 0: must be at least 1"),
         ({"n_examples": 2}, "--n_examples: of which"),
-        ({"benchmark": "AIR-Bench", "tasks": []}, "AIR-Bench: needs its own package"),
         ({"tasks": []}, "missing: --tasks"),
     ],
 )
@@ -195,6 +194,21 @@ def test_the_program_dry_runs_the_published_command_without_its_examples(program
     )  # fmt: skip
     assert done.code == 0
     assert "examples: no/folder" in done.out
+
+
+def test_the_program_shows_the_first_query_as_it_is_read(
+    program: Callable[..., Any], data: Path, examples: Path, llama_folder: Path, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for package in ("benchmarks", "bge_icl"):  # as in a process of its own
+        monkeypatch.setattr(logging.getLogger(package), "level", logging.NOTSET)
+        logging.getLogger(package).manager._clear_cache()  # type: ignore[attr-defined]
+    done = program(
+        "bge_icl/eval.py", "--model", llama_folder, "--tasks", "STS12", "--data_dir", data, "--examples", examples,
+        "--max_length", "100", "--device", "cpu", "--output", tmp_path / "shown",
+    )  # fmt: skip
+    assert done.code == 0
+    assert f"{PREFIX}<instruct>{STS}\n<query>Two men play chess.\n<response>" in caplog.text
 
 
 def test_there_is_an_instruction_for_all_56_tasks_and_air_bench() -> None:
