@@ -7,7 +7,7 @@ first row's are marked, and get no difference. `benchmarks.compare` prints what 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -94,7 +94,7 @@ class Comparison:
     def title(self) -> str:
         """Says suite and protocol, and of shipped data what it is not."""
         one = self.entries[0].any
-        title = f"Suite {one.suite}, protocol {one.protocol}: {one.metric} x 100"
+        title = f"Suite {one.suite}, protocol {one.protocol}: {metric_of(self.entries[0].results.values())} x 100"
         if one.suite.endswith(SHIPPED):
             title += " on the project's own small set; not comparable with published benchmarks"
         return title
@@ -140,11 +140,20 @@ def entries_of(folders: Sequence[str | Path]) -> list[Entry]:
     return entries
 
 
+def metric_of(results: Iterable[Result]) -> str:
+    """The metric of all results; mteb's tasks have several."""
+    metrics = {result.metric for result in results}
+    return metrics.pop() if len(metrics) == 1 else "main metric of each task"
+
+
 def _check_together(entries: Sequence[Entry]) -> None:
     first = entries[0]
     for entry in entries[1:]:
-        for key in ("suite", "protocol", "metric"):
-            mine, other = getattr(first.any, key), getattr(entry.any, key)
+        pairs = [(key, first.any, entry.any) for key in ("suite", "protocol")]
+        # mteb's tasks have metrics of their own
+        pairs += [("metric", first.results[t], entry.results[t]) for t in first.results.keys() & entry.results]
+        for key, one, two in pairs:
+            mine, other = getattr(one, key), getattr(two, key)
             if mine != other:
                 raise InputError(
                     f"{first.folder} and {entry.folder} can't stand in one table: {key} {mine} and {other}"

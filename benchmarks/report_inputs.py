@@ -89,17 +89,18 @@ def _is_result(file: Path) -> bool:
 
 
 def _documents(folders: Sequence[Path], baseline: Path | None, samples: int) -> list[dict[str, Any]]:
-    """A document per suite, protocol, metric and limit."""
+    """A document per suite, protocol and limit."""
     groups: dict[tuple[Any, ...], list[Line]] = {}
     for entry in entries_of(folders) if folders else []:
         limits = {result.limit for result in entry.results.values()}
-        key = (entry.any.suite, entry.any.protocol, entry.any.metric, max((n or 0 for n in limits), default=0))
+        key = (entry.any.suite, entry.any.protocol, max((n or 0 for n in limits), default=0))
         groups.setdefault(key, []).append(Line(entry.label, (entry.folder,), about=entry.any.system))
     documents = []
-    for (suite, protocol, metric, limit), lines in groups.items():
+    for (suite, protocol, limit), lines in groups.items():
         base = next((ln.name for ln in lines if baseline and ln.folders[0].resolve() == baseline.resolve()), None)
         document = summarise(lines, baseline=base if len(lines) > 1 else None, samples=samples)
-        what = f"at most {limit} pairs per task" if limit else "all pairs"
-        document |= {"kind": "results", "title": f"Suite {suite}, protocol {protocol}: {metric} x 100, {what}"}
+        what = f"at most {limit} items per task" if limit else "all items"
+        title = f"Suite {suite}, protocol {protocol}: {document['metric']} x 100, {what}"
+        document |= {"kind": "results", "title": title}
         documents.append(document | {"notes": study_tables.notes_of(document)})
     return documents

@@ -17,7 +17,7 @@ from zlib import crc32
 
 import numpy as np
 
-from benchmarks.comparison import AVERAGE, LEVEL, Difference, family
+from benchmarks.comparison import AVERAGE, LEVEL, Difference, family, metric_of
 from benchmarks.results import Result, check_one_system, predictions, read_folder
 from benchmarks.stats import Floats, bootstrap_scores
 from common.errors import InputError
@@ -77,11 +77,12 @@ def check_same_pairs(lines: Sequence[Line]) -> None:
             for task, result in results.items():
                 known = first.setdefault(task, result)
                 any_known = next(iter(first.values()))
-                for key in ("suite", "protocol", "metric"):
-                    if getattr(any_known, key) != getattr(result, key):
+                # mteb's tasks have metrics of their own
+                for key, other in (("suite", any_known), ("protocol", any_known), ("metric", known)):
+                    if getattr(other, key) != getattr(result, key):
                         raise InputError(
-                            f"{any_known.path} and {result.path} can't stand in one table: {key} "
-                            f"{getattr(any_known, key)} and {getattr(result, key)}"
+                            f"{other.path} and {result.path} can't stand in one table: {key} "
+                            f"{getattr(other, key)} and {getattr(result, key)}"
                         )
                 if (known.data_hash, known.index, known.n) != (result.data_hash, result.index, result.n):
                     raise InputError(f"{known.path} and {result.path}: are over other pairs; run one of them again")
@@ -141,7 +142,7 @@ def summarise(
     rows = [_row(line, tasks, draws[line.name]) for line in lines]
     document: dict[str, Any] = {"tasks": tasks, "rows": rows, "baseline": baseline, "samples": samples}
     document["suite"], document["protocol"] = lines[0].any.suite, lines[0].any.protocol
-    document["metric"] = lines[0].any.metric
+    document["metric"] = metric_of(r for line in lines for results in line.results for r in results.values())
     document["pairs"] = {t: r.n for line in reversed(lines) for results in line.results for t, r in results.items()}
     document["limited"] = any(
         r.limit is not None for line in lines for results in line.results for r in results.values()

@@ -29,7 +29,9 @@ COST = {  # key of a row's cost -> column, decimals
 
 def notes_of(document: Mapping[str, Any]) -> list[str]:
     """What a reader of the tables must know."""
-    notes = ["Spearman x 100. ±: standard deviation over seeds; [ ]: 95% bootstrap interval over pairs and seeds."]
+    metric = str(document["metric"])
+    what = "±: standard deviation over seeds; [ ]: 95% bootstrap interval over pairs and seeds."
+    notes = [f"{metric[0].upper()}{metric[1:]} x 100. {what}"]
     if document["baseline"]:
         notes.append(
             f"Differences are to {document['baseline']}, on the same resampled pairs. *: the interval excludes 0; **: "

@@ -17,7 +17,10 @@ import pytest
 from browser import after_script
 
 from benchmarks import report, report_page
+from benchmarks.comparison import compare
 from benchmarks.report import ReportConfig
+from benchmarks.report_inputs import read_inputs
+from benchmarks.results import write_result
 from common.errors import InputError
 
 TASKS = ("STS12", "STSBenchmark", "SICK-R")
@@ -131,6 +134,23 @@ def test_wrong_use_is_refused(tmp_path: Path, folders: list[Path]) -> None:
     with pytest.raises(InputError, match="holds no result"):
         report.run(ReportConfig([tmp_path / "empty"], output=tmp_path / "r.html"))
     assert not (tmp_path / "r.html").exists()
+
+
+def test_tasks_of_several_metrics(tmp_path: Path, score_folder: Any, payload: Any) -> None:
+    folders = []
+    for name, score in (("a", 70.0), ("b", 80.0)):
+        folder = score_folder(tmp_path / name, {"STS12": score}, suite="mteb", protocol="mteb")
+        facts = {"suite": "mteb", "protocol": "mteb", "metric": "ndcg_at_10", "score": score - 20}
+        write_result(folder, payload("SciFact", **facts))
+        folders.append(folder)
+    (document,) = read_inputs(folders).documents
+    assert document["metric"] == "main metric of each task"
+    assert document["notes"][0].startswith("Main metric of each task x 100.")
+    assert [row["average"]["mean"] for row in document["rows"]] == [60.0, 70.0]
+    assert "main metric of each task x 100" in compare(folders).title
+    write_result(folders[1], payload("STS12", suite="mteb", protocol="mteb", metric="pearson"))
+    with pytest.raises(InputError, match="can't stand in one table: metric spearman and pearson"):
+        read_inputs(folders)
 
 
 def test_layer_and_fewshot_curves(llama_folder: Path, tmp_path: Path) -> None:
