@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from common.batching import pad, plan, span_mask
 from common.cpu_linear import fast_linears
-from common.prefix_cache import PrefixCache, PrefixMemory, share_prefix
+from common.prefix_cache import PrefixCache, PrefixEmbedder, PrefixMemory, share_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def run_batches(
     devices: Sequence[str] | None = None,
     prefix_cache: PrefixCache = "auto",
 ) -> tuple[Tensor, int]:
-    """Vectors (n, D), fp32 on the CPU, in the order of `sequences`, and the number of padded tokens run.
+    """Vectors (n, D), fp32 on the CPU, in the order of `sequences`, and the number of tokens run, padding included.
 
     `pooled`: per sequence the span of tokens to pool (`common.tokenization.Tokenized`); None: all.
     `prefix_cache`: "auto" runs what all sequences begin with once, where that pays (`common.prefix_cache`).
@@ -144,7 +144,8 @@ class _Run:
                 if self.vectors is None:
                     self.vectors = torch.empty((len(self.sequences), vectors.shape[1]))
                 self.vectors[rows] = vectors
-                self.padded_tokens += ids.numel()
+                packed = isinstance(embedder, PrefixEmbedder)  # runs no padding
+                self.padded_tokens += sum(len(self.sequences[i]) for i in rows) if packed else ids.numel()
                 self.bar.update(len(rows))
 
 

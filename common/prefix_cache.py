@@ -27,7 +27,7 @@ from common.embedder import TRAINING_COMPAT, Embedder
 from common.errors import InputError
 from common.pooling import COMPAT as POOLING_COMPAT
 from common.pooling import pool
-from common.prefix_attention import CARRIED, NotShareable, PrefixStates, attention_to_prefix
+from common.prefix_attention import CARRIED, Behind, NotShareable, PrefixStates, attention_to_prefix
 from common.tokenization import Span
 
 logger = logging.getLogger(__name__)
@@ -220,7 +220,8 @@ class PrefixEmbedder(nn.Module):
         parts = find_parts(embedder.trunk)
         self.config = parts.config
         with torch.inference_mode(), fast_linears(embedder):
-            self._run(torch.tensor([self.prefix], device=next(embedder.parameters()).device), 0)
+            ids = torch.tensor([self.prefix], device=next(embedder.parameters()).device)
+            self._run(ids, torch.arange(len(self.prefix), device=ids.device)[None], Behind(self.states))
         self.states.finish(len(parts.layers))
 
     def cut(self, length: int) -> PrefixEmbedder:
@@ -234,13 +235,16 @@ class PrefixEmbedder(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, pool_mask: Tensor | None = None) -> Tensor:
         """Vectors (B, D), fp32, of rests (B, T) padded on the right; pool_mask (B, T): which of them are pooled."""
         embedder = self.embedder
-        states = self._run(input_ids, len(self.prefix))
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids) + len(self.prefix)
+        places = attention_mask.flatten().nonzero()[:, 0]
+        packed = places.numel() < input_ids.numel()
+        behind = Behind(self.states, tuple(input_ids.shape), places) if packed else Behind(self.states)  # type: ignore[arg-type]
+        states = behind.spread(self._run(behind.pack(input_ids), behind.pack(positions), behind), 1)
         compat = embedder.compat - TRAINING_COMPAT
         return pool(states, attention_mask, embedder.pooling, pool_mask=pool_mask, compat=compat).float()
 
-    def _run(self, ids: Tensor, start: int) -> Tensor:
-        positions = torch.arange(start, start + ids.shape[1], device=ids.device).expand_as(ids)
-        carried = {CARRIED: self.states}
+    def _run(self, ids: Tensor, positions: Tensor, behind: Behind) -> Tensor:
+        carried = {CARRIED: behind}
         with attention_to_prefix(self.config):
             output = self.embedder.trunk(input_ids=ids, position_ids=positions, use_cache=False, **carried)
         return output.last_hidden_state

@@ -36,3 +36,9 @@ def test_check_tells_out_of_date_and_writing_mends_it(tmp_path: Path, readme: Pa
     assert text.startswith("before")
     assert text.endswith("after\n")
     assert "old" not in text
+
+
+def test_folders_of_other_results_have_no_place(tmp_path: Path) -> None:
+    (tmp_path / "bge_icl" / "fewshot").mkdir(parents=True)
+    (tmp_path / "bge_icl" / "fewshot" / "table.json").write_text("[]")
+    assert "fewshot" not in matrix.matrix(tmp_path)
