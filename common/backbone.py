@@ -66,6 +66,13 @@ class Backbone:
         return next(self.model.parameters()).device
 
     @property
+    def has_adapter(self) -> bool:
+        """Whether a LoRA adapter stands beside the weights, merged into nothing."""
+        from peft import PeftModel
+
+        return isinstance(self.model, PeftModel)
+
+    @property
     def dtype(self) -> torch.dtype:
         """The precision of the embedding table, which quantisation leaves alone."""
         return self.model.get_input_embeddings().weight.dtype  # type: ignore[operator]

@@ -106,6 +106,7 @@ class Encoder:
             compat=tuple(sorted(self.compat)),
             pooled=self.pooled,
             max_text_length=self.max_text_length,
+            merged=bool(backbone.adapters) and not backbone.has_adapter,
         )
 
     @property

@@ -30,6 +30,7 @@ class EncoderInfo:
     # Fields of later versions have a default, that of an encoder which does not use them.
     pooled: str = "all"
     max_text_length: int | None = None
+    merged: bool = False  # adapters are part of the weights
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, with the fingerprint."""

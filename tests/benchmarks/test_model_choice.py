@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.layers import LayersConfig
@@ -17,7 +18,7 @@ from common import cli
 from common.errors import InputError
 
 PROGRAMS = [RunConfig, LayersConfig, TransferConfig, MtebConfig]
-MODEL = {"method", "model", "adapter", "template", "pooling", "max_length", "compat", "options"}
+MODEL = {"method", "model", "adapter", "merge_adapter", "template", "pooling", "max_length", "compat", "options"}
 SPEED = {"device", "devices", "dtype", "quantize", "batch_size", "max_batch_tokens"}
 
 
@@ -54,6 +55,18 @@ def test_every_program_loads_the_model_that_is_chosen(program: type[Any], bert_f
 def test_what_is_not_said_is_the_methods_own(bert_folder: Path) -> None:
     info = ModelChoice(method="angle", model=str(bert_folder), device="cpu").load().info
     assert (info.pooling, info.template, info.max_length) == ("cls", "{text}", 128)
+
+
+def test_merged_adapters_give_the_same_vectors(llama_folder: Path, lora_folders: dict[str, Path]) -> None:
+    given: dict[str, Any] = {"method": "angle", "model": str(llama_folder), "adapter": [str(lora_folders["headed"])]}
+    given |= {"device": "cpu", "dtype": "float32"}
+    beside, merged = ModelChoice(**given).load(), ModelChoice(**given, merge_adapter=True).load()
+    bare = ModelChoice(**given | {"adapter": []}).load()
+    texts = ["a river", "snow in the hills"]
+    np.testing.assert_allclose(merged.encode(texts), beside.encode(texts), atol=1e-5)
+    assert np.abs(bare.encode(texts) - beside.encode(texts)).max() > 1e-3
+    assert (beside.info.merged, merged.info.merged, bare.info.merged) == (False, True, False)
+    assert beside.info.fingerprint != merged.info.fingerprint
 
 
 def test_adapters_quantisation_and_quirks_reach_the_method(monkeypatch: pytest.MonkeyPatch) -> None:

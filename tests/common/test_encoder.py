@@ -348,9 +348,9 @@ def test_info_says_what_decides_the_vectors(make_encoder: Callable[..., Encoder]
         info.pooling = "mean"  # type: ignore[misc]
     assert encoder.info.fingerprint == info.fingerprint
     # A field that came later does not part the results of encoders that do not use it.
-    old = {k: v for k, v in dataclasses.asdict(info).items() if k not in ("pooled", "max_text_length")}
+    old = {k: v for k, v in dataclasses.asdict(info).items() if k not in ("pooled", "max_text_length", "merged")}
     assert info.fingerprint == sha256_of(old)[:16]
-    for later in ({"pooled": "text"}, {"max_text_length": 9}):
+    for later in ({"pooled": "text"}, {"max_text_length": 9}, {"merged": True}):
         assert dataclasses.replace(info, **later).fingerprint != info.fingerprint
     set_attention(encoder.backbone.model, "bidirectional")
     assert encoder.info.attention == "bidirectional"
