@@ -23,7 +23,7 @@ REPO = Path(__file__).resolve().parents[2]
 STS = {"angle": ("angle-sts", "one-word-prompt"), "bellm": ("bellm-sts", "end-marks")}
 PAPERS = (*STS, "llm2vec", "inbedder", "bge_icl")
 STS_ROWS = [(paper, row) for paper, (table, _) in STS.items() for row in published.load(table).rows if row.is_target]
-OTHERS = {"steps.sh", "compare_speed.sh", "propose.sh"}  # no commands of published rows
+OTHERS = {"steps.sh", "fewshot.sh", "compare_speed.sh", "propose.sh"}  # no commands of published rows
 SCRIPTS = [
     script
     for paper in PAPERS
