@@ -36,7 +36,7 @@ def test_before_and_after_stand_in_one_table(llama_folder: Path, tmp_path: Path)
     assert easy["tokens"] >= 200
     assert both["tokens"] >= 500
     table = json.loads((tmp_path / "results" / "fewshot" / llama_folder.name / "table.json").read_text())
-    rows = [(row["model"], row["examples"]) for row in table["rows"]]
+    rows = [(row["model"], row["shots"]) for row in table["rows"]]
     assert rows == [(model, shots) for model in ("before", "after") for shots in (0, 1)]
     assert (tmp_path / "results" / "fewshot" / llama_folder.name / "study.png").is_file()
 
