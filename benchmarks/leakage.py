@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from common.data import ALIASES, data_path
 from common.errors import InputError
 from common.overlap import key, runs, words
-from common.reading import read_lines, read_rows
+from common.reading import data_root, read_lines, read_rows
 
 EXCERPT = 32  # characters of a sentence that a report shows, at most; and at most half of it
 TEXT_COLUMNS = tuple(
@@ -270,13 +269,13 @@ def training_file(name: str, data_dir: Path | None = None) -> Path:
     Raises:
         InputError: it is not local; names both places.
     """
-    root = data_dir or os.environ.get("EMBED_DATA")
-    for path in (Path(name), *([Path(root) / name] if root else [])):
+    root = data_root(data_dir)
+    for path in (Path(name), *([root / name] if root else [])):
         if path.is_file():
             return path
     found = data_path(name) if name.startswith("shipped:") else None
     if found is None:
-        raise InputError(f"--train {name}: no such file" + (f", nor {Path(root) / name}" if root else ""))
+        raise InputError(f"--train {name}: no such file" + (f", nor {root / name}" if root else ""))
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from benchmarks import mteb_local
 from common.errors import InputError
 from common.io import sha256_of
 from common.model_names import hub_reachable
+from common.reading import data_root
 
 if TYPE_CHECKING:
     from mteb import AbsTask
@@ -129,7 +129,7 @@ def plan(tasks: Sequence[AbsTask], data_dir: Path | None, *, strict: bool) -> tu
     Raises:
         InputError: a task without data (`strict`), or no task with data.
     """
-    folder = data_dir or (Path(os.environ["EMBED_DATA"]) if os.environ.get("EMBED_DATA") else None)
+    folder = data_root(data_dir)
     found: list[Planned] = []
     missing: list[str] = []
     for task in tasks:

@@ -13,7 +13,6 @@ They are read from the folder with the data (`--data_dir`) and nothing of them i
 from __future__ import annotations
 
 import logging
-import os
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from typing import Any, Literal
 from common.errors import InputError
 from common.io import sha256_of
 from common.overlap import key
-from common.reading import ROW_FORMATS, read_rows
+from common.reading import ROW_FORMATS, data_root, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -104,12 +103,12 @@ def data_folder(data_dir: str | Path | None) -> Path:
     Raises:
         InputError: neither is there.
     """
-    named = data_dir or os.environ.get("EMBED_DATA")
+    named = data_root(data_dir)
     if not named:
         raise InputError("missing: --data_dir (the folder with the data), or the environment variable EMBED_DATA")
-    if not Path(named).is_dir():
+    if not named.is_dir():
         raise InputError(f"--data_dir {named}: no such folder")
-    return Path(named)
+    return named
 
 
 def load_set(name: str, data_dir: str | Path, split: Split = "test") -> RetrievalSet:

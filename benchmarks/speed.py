@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import functools
 import logging
-import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from benchmarks.turns import in_turns
 from common import cli, io, registry
 from common.encoder import Encoder
 from common.errors import InputError
+from common.reading import data_root
 from senteval import PairTask, evaluate_pairs
 
 if TYPE_CHECKING:
@@ -233,10 +233,10 @@ def load_pairs(data_dir: Path | None) -> PairTask:
     Raises:
         InputError: a folder is named and has no STS-B.
     """
-    where = data_dir or os.environ.get("EMBED_DATA")
+    where = data_root(data_dir)
     suite = suites.get_suite("sts-mteb" if where else "sts-shipped")
     name = "STSBenchmark" if where else suite.tasks[0]
-    return suites.load(suite, name, Path(where) if where else None, compat=frozenset())
+    return suites.load(suite, name, where, compat=frozenset())
 
 
 def draw_texts(task: PairTask, count: int, seed: int) -> list[str]:

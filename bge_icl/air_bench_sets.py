@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from common.errors import InputError
+from common.reading import data_root
 
 FAMILY = "AIR-Bench"
 PAPER_VERSION = "AIR-Bench_24.04"  # what --benchmark AIR-Bench stands for: the one of the published rows
@@ -133,7 +133,7 @@ class AirData:
     def __init__(self, version: str, data_dir: Path | None = None) -> None:
         from air_benchmark.evaluation_utils import DataLoader
 
-        self.folder = data_dir or (Path(os.environ["EMBED_DATA"]) if os.environ.get("EMBED_DATA") else None)
+        self.folder = data_root(data_dir)
         self._loader = DataLoader(version)
 
     def corpus(self, one: AirSet) -> Mapping[str, Mapping[str, str]]:

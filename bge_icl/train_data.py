@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import logging
 import math
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from bge_icl.data_files import SUFFIXES, data_files
 from common.data import Row, RowList
 from common.errors import InputError
 from common.model_names import hub_reachable
-from common.reading import ROW_FORMATS, read_rows
+from common.reading import ROW_FORMATS, data_root, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +85,8 @@ def _sets_of(
     name: str, data_dir: str | Path | None
 ) -> Iterator[tuple[str, str, Iterable[tuple[int, Mapping[str, Any]]]]]:
     """(name, source, numbered rows) of each data set behind a name."""
-    root = data_dir or os.environ.get("EMBED_DATA")
-    candidates = [Path(name), *([Path(root) / name] if root else [])]
+    root = data_root(data_dir)
+    candidates = [Path(name), *([root / name] if root else [])]
     path = next((p for p in candidates if p.exists()), None)
     if path is not None and path.is_file():
         yield _stem(path), str(path), read_rows(path)

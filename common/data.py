@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import random
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from common.batching import pad, span_mask
 from common.encoder import Encoder, Role
 from common.errors import InputError
 from common.model_names import hub_reachable
-from common.reading import read_rows
+from common.reading import data_root, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -65,13 +64,13 @@ def data_path(name: str, data_dir: str | Path | None = None) -> Path | None:
         return path
     if Path(name).is_file():
         return Path(name)
-    root = data_dir or os.environ.get("EMBED_DATA")
-    if root and (Path(root) / name).is_file():
-        return Path(root) / name
+    root = data_root(data_dir)
+    if root and (root / name).is_file():
+        return root / name
     if Path(name).is_dir():
         raise InputError(f"data {name}: is a folder; name one file in it ({', '.join(SUFFIXES)}, .gz allowed)")
     if data_dir or name.removesuffix(".gz").endswith(SUFFIXES) or name.startswith((".", "/")):
-        where = f"{name} or {Path(root) / name}" if root else name
+        where = f"{name} or {root / name}" if root else name
         raise InputError(f"data: no file {where}; check --train_name_or_path and --data_dir")
     return None
 

@@ -18,6 +18,12 @@ from common.errors import InputError
 ROW_FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 
+def data_root(data_dir: str | os.PathLike[str] | None = None) -> Path | None:
+    """The folder of the user's data: that of `--data_dir`, else that which EMBED_DATA names; None: neither is given."""
+    named = data_dir or os.environ.get("EMBED_DATA")
+    return Path(named).expanduser() if named else None
+
+
 def read_json(path: str | os.PathLike[str]) -> Any:
     """The content of a JSON file (`.gz` too); InputError with file and line when it is not JSON."""
     with _open(Path(path)) as handle:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from common.data import SHIPPED, data_path
 from common.errors import InputError
 from common.model_names import hub_reachable
-from common.reading import read_lines, read_rows
+from common.reading import data_root, read_lines, read_rows
 
 # The shipped files that are for training; passages and the others are test sets.
 SHIPPED_FILES = ("triplets", "questions")
@@ -104,8 +103,8 @@ def _text_file(name: str, data_dir: str | Path | None) -> Path | None:
     """The path of a .txt file; None for other names."""
     if not name.endswith(TEXT_SUFFIXES):
         return None
-    root = data_dir or os.environ.get("EMBED_DATA")
-    candidates = [Path(name).expanduser(), *([Path(root) / name] if root else [])]
+    root = data_root(data_dir)
+    candidates = [Path(name).expanduser(), *([root / name] if root else [])]
     for path in candidates:
         if path.is_file():
             return path

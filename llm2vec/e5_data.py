@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import yaml
 from common.data import Row, RowList, columns_of, load_rows
 from common.errors import InputError
 from common.model_names import hub_reachable
+from common.reading import data_root
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +57,8 @@ def e5_sets() -> dict[str, E5Set]:
 
 def data_folder(name: str, data_dir: str | Path | None = None) -> Path | None:
     """The folder of that name, or under `data_dir` (or `EMBED_DATA`); None: there is none."""
-    root = data_dir or os.environ.get("EMBED_DATA")
-    candidates = [Path(name), *([Path(root) / name] if root else [])]
+    root = data_root(data_dir)
+    candidates = [Path(name), *([root / name] if root else [])]
     return next((path for path in candidates if path.is_dir()), None)
 
 

@@ -8,7 +8,6 @@ compare in one scheme only.
 
 from __future__ import annotations
 
-import os
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Any, Literal
 from common.errors import InputError
 from common.io import sha256_of
 from common.model_names import first_line, hub_reachable
-from common.reading import ROW_FORMATS, read_rows
+from common.reading import ROW_FORMATS, data_root, read_rows
 
 Split = Literal["train", "validation", "test"]
 Tags = list[list[str]]
@@ -169,8 +168,8 @@ def scheme_of(sentences: Iterable[Sequence[str]]) -> str:
 
 def _folder(name: str, data_dir: str | Path | None) -> Path | None:
     """The local folder of a data set; None: look it up on the hub."""
-    root = data_dir or os.environ.get("EMBED_DATA")
-    candidates = [Path(name).expanduser(), *([Path(root).expanduser() / name] if root else [])]
+    root = data_root(data_dir)
+    candidates = [Path(name).expanduser(), *([root / name] if root else [])]
     if data_dir:
         candidates.append(Path(data_dir).expanduser())
     for folder in candidates:

@@ -16,7 +16,6 @@ Three sets are also read in the layouts that other projects publish them in (`lo
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ import numpy as np
 from common.errors import InputError
 from common.io import sha256_of
 from common.model_names import first_line, hub_reachable
-from common.reading import ROW_FORMATS, read_rows
+from common.reading import ROW_FORMATS, data_root, read_rows
 from inbedder.evaluation.tasks import RUN_HERE, Task
 
 SPLIT = "test"
@@ -128,9 +127,9 @@ def read_task(task: Task, data_dir: str | Path | None = None, *, limit: int | No
     """
     if task.kind not in RUN_HERE:
         raise MissingData(f"a {task.kind} task; only its instruction is kept here, run it with mteb")
-    root = data_dir or os.environ.get("EMBED_DATA")
+    root = data_root(data_dir)
     local = dict(task.local)
-    own = Path(root) / local["file"] if root and local else None
+    own = root / local["file"] if root and local else None
     protocol = "published"
     if own is not None and own.is_file():
         parts: list[Part] = [_layout(own, local)]
