@@ -37,7 +37,7 @@ SUITES = {
     suite.name: suite
     for suite in (
         Suite("sts", "senteval", task_names("senteval"), "STS12-16, STS-B, SICK-R as SentEval gives them (papers)"),
-        Suite("sts-mteb", "mteb", task_names("mteb"), "the same seven as MTEB gives them (raw text, all of SICK)"),
+        Suite("sts-mteb", "mteb", task_names("mteb"), "the same seven as MTEB gives them (SICK all, raw; STS-B raw)"),
         Suite("sts-shipped", "shipped", (SHIPPED_TASK,), "the 300 pairs that ship with the project; no benchmark"),
     )
 }

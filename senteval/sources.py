@@ -2,11 +2,12 @@
 
 JSON Lines (`.jsonl.gz`, else plain `.jsonl`), one object a line, both protocols:
 
-    sts12-16/STS12.jsonl.gz ... STS16.jsonl.gz     subset, score, s1, s2 (senteval), s1_raw, s2_raw (mteb)
-    stsbenchmark/test.jsonl.gz                     score, s1, s2, s1_raw, s2_raw
+    sts12-16/STS12.jsonl.gz ... STS16.jsonl.gz     subset, score, s1, s2 (both protocols)
+    stsbenchmark/test.jsonl.gz                     score, s1, s2 (senteval), s1_raw, s2_raw (mteb)
     sick/{train,trial,test}.jsonl.gz               the same
 
-SentEval's own files, as its download script leaves them, here or under `downstream/`; senteval protocol only:
+SentEval's own files, as its download script leaves them, here or under `downstream/`; STS12-16 for both protocols,
+the other two for senteval only:
 
     STS/STS12-en-test/STS.input.MSRpar.txt    text <tab> text, one pair a line
     STS/STS12-en-test/STS.gs.MSRpar.txt       one grade a line; an empty line means: not graded, dropped
@@ -33,7 +34,10 @@ from senteval.tasks import SUBSETS, WHOLE, PairTask, SentEvalError
 
 logger = logging.getLogger(__name__)
 
-_FIELDS = {"senteval": ("s1", "s2"), "mteb": ("s1_raw", "s2_raw")}
+_TOKENISED, _RAW = ("s1", "s2"), ("s1_raw", "s2_raw")
+# MTEB's copies of STS12-16 are SentEval's files: tokenised, lower-cased (its published character counts are theirs);
+# its STS-B and SICK-R are raw.
+_RAW_IN_MTEB = ("STSBenchmark", "SICK-R")
 # Some JSON Lines copies of STS12 leave out the "surprise." of the official file names.
 _SHORT_SUBSETS = {"STS12": {"OnWN": "surprise.OnWN", "SMTnews": "surprise.SMTnews"}}
 
@@ -132,6 +136,10 @@ def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[str, str]]
             raise SentEvalError(f"{where}: not {encoding.upper()} ({error.reason})") from None
 
 
+def _is_raw(name: str, protocol: str) -> bool:
+    return protocol == "mteb" and name in _RAW_IN_MTEB
+
+
 # JSON Lines
 
 
@@ -178,12 +186,12 @@ def _add_object(rows: Rows, where: str, line: str) -> None:
     if not isinstance(record, dict):
         raise SentEvalError(f"{where}: not a JSON object")
     subsets = SUBSETS[rows.name]
-    first, second = _FIELDS[rows.protocol]
+    first, second = _RAW if _is_raw(rows.name, rows.protocol) else _TOKENISED
     for key in (first, second, "score", *(["subset"] if subsets else [])):
         if key not in record:
             raise SentEvalError(
-                f"{where}: no field {key!r}; the {rows.protocol} protocol reads {first}, {second} and score"
-                + (" per subset" if subsets else "")
+                f"{where}: no field {key!r}; {rows.name} in the {rows.protocol} protocol reads {first}, {second} "
+                "and score" + (" per subset" if subsets else "")
             )
     subset = WHOLE
     if subsets:
@@ -207,9 +215,9 @@ def _read_senteval(folder: Path, name: str, protocol: str) -> PairTask | None:
     home = _senteval_folder(folder, name)
     if home is None:
         return None
-    if protocol != "senteval":
+    if _is_raw(name, protocol):
         raise SentEvalError(
-            f"{home} holds SentEval's tokenised text, which is not the {protocol} protocol's; use the "
+            f"{home} holds SentEval's tokenised text, but {name} in the {protocol} protocol is raw; use the "
             f"senteval protocol, or a --data_dir with {jsonl_stems(name, protocol)[0]}.jsonl(.gz), or leave "
             "--data_dir out to read the hub"
         )
@@ -257,7 +265,7 @@ def read_folder(folder: str | Path, name: str, protocol: str) -> PairTask:
 
     Raises:
         SentEvalError: the folder, the task in it, or a file is missing; a row is malformed (file and line
-            named); or the folder has SentEval's tokenised files only and the protocol is `mteb`.
+            named); or the folder has tokenised text only and the protocol's is raw.
     """
     folder = Path(folder)
     if not folder.is_dir():

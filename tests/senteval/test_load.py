@@ -108,20 +108,20 @@ def letters(text: str) -> str:
 @pytest.mark.shared
 def test_the_real_protocols_differ_as_described(shared_data):
     tokenised, raw = load_suite("senteval", shared_data), load_suite("mteb", shared_data)
-    for name in TASKS:
-        assert tokenised[name].fingerprint != raw[name].fingerprint
-    for name in TASKS[:6]:  # the same pairs, other text
+    for name in TASKS[:6]:  # the same pairs
         assert np.array_equal(tokenised[name].gold, raw[name].gold)
         for a, b in zip(tokenised[name].text1, raw[name].text1):
             assert letters(a) == letters(b.lower())
         assert not any(text != text.lower() for text in tokenised[name].text1)
-        assert any(text != text.lower() for text in raw[name].text1)
+        assert any(text != text.lower() for text in raw[name].text1) == (name == "STSBenchmark")
+    for name in TASKS[5:]:
+        assert tokenised[name].fingerprint != raw[name].fingerprint
     assert np.array_equal(tokenised["SICK-R"].gold, raw["SICK-R"].gold[-4927:])
 
 
 # Characters of all first and all second texts that mteb 2.26 publishes for its own copies on the hub
 # (descriptive_stats/STS/*.json): STS12-16 hold the tokenised, lower-cased text there; SICK-R and (up to 13
-# characters) STSBenchmark the raw one.
+# characters, so not here) STSBenchmark the raw one.
 MTEB_CHARACTERS = {
     "STS12": (198256, 203862),
     "STS13": (93101, 68848),
@@ -135,7 +135,5 @@ MTEB_CHARACTERS = {
 @pytest.mark.shared
 def test_which_text_mteb_publishes(shared_data):
     for name, published in MTEB_CHARACTERS.items():
-        task = load_task(name, "mteb" if name == "SICK-R" else "senteval", shared_data)
-        lengths = [sum(map(len, texts)) for texts in (task.text1, task.text2)]
-        # One blank at the end of a first text of STS14 is gone here.
-        assert np.array_equal(lengths, np.subtract(published, (name == "STS14", 0)))
+        task = load_task(name, "mteb", shared_data)
+        assert (sum(map(len, task.text1)), sum(map(len, task.text2))) == published

@@ -26,14 +26,23 @@ def test_both_layouts_give_the_same_tasks(tmp_path, collection, write_jsonl, wri
 
 def test_texts_and_grades_are_those_of_the_file(tmp_path, collection, write_jsonl):
     folder = write_jsonl(tmp_path, collection)
-    rows = collection["sts12-16/STS14"]
-    tokenised, raw = (load_task("STS14", protocol, folder) for protocol in ("senteval", "mteb"))
+    rows = collection["stsbenchmark/test"]
+    tokenised, raw = (load_task("STSBenchmark", protocol, folder) for protocol in ("senteval", "mteb"))
     assert tokenised.text1 == [row["s1"] for row in rows]
     assert tokenised.text2 == [row["s2"] for row in rows]
     assert raw.text1 == [row["s1_raw"] for row in rows]
     assert raw.text2 == [row["s2_raw"] for row in rows]
     assert tokenised.gold.tolist() == raw.gold.tolist() == [row["score"] for row in rows]
     assert tokenised.fingerprint != raw.fingerprint
+
+
+@pytest.mark.parametrize("protocol", ["senteval", "mteb"])
+def test_sts12_to_16_are_tokenised_in_both_protocols(tmp_path, collection, write_jsonl, protocol):
+    folder = write_jsonl(tmp_path, collection)
+    for name in TASKS[:5]:
+        task = load_task(name, protocol, folder)
+        assert task.text1 == [row["s1"] for row in collection[f"sts12-16/{name}"]]
+        assert task.text2 == [row["s2"] for row in collection[f"sts12-16/{name}"]]
 
 
 def test_sick_is_the_test_part_or_all_three(tmp_path, collection, write_jsonl):
@@ -67,9 +76,11 @@ def test_downstream_below_the_folder_is_found(tmp_path, collection, write_sentev
     assert len(load_task("SICK-R", "senteval", tmp_path)) == 4
 
 
-def test_senteval_files_are_refused_for_mteb(tmp_path, collection, write_senteval):
+def test_senteval_files_serve_mteb_where_its_text_is_theirs(tmp_path, collection, write_senteval):
     folder = write_senteval(tmp_path, collection)
-    for name in TASKS:
+    for name in TASKS[:5]:
+        assert load_task(name, "mteb", folder).text1 == load_task(name, "senteval", folder).text1
+    for name in TASKS[5:]:
         with pytest.raises(SentEvalError, match=r"tokenised text.*mteb.*--data_dir"):
             load_task(name, "mteb", folder)
 
@@ -117,11 +128,18 @@ def test_a_bad_record_is_an_error_with_file_and_line(tmp_path, collection, write
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("field", ["s1_raw", "s2_raw", "score", "subset"])
-def test_a_missing_field_is_named(tmp_path, collection, write_jsonl, field):
-    del collection["sts12-16/STS15"][1][field]
-    with pytest.raises(SentEvalError, match=rf"line 2: no field '{field}'; the mteb protocol reads s1_raw"):
-        load_task("STS15", "mteb", write_jsonl(tmp_path, collection))
+@pytest.mark.parametrize(
+    ("stem", "name", "field", "first"),
+    [
+        *(("sts12-16/STS15", "STS15", field, "s1") for field in ("s1", "s2", "score", "subset")),
+        *(("stsbenchmark/test", "STSBenchmark", field, "s1_raw") for field in ("s1_raw", "s2_raw", "score")),
+    ],
+)
+def test_a_missing_field_is_named(tmp_path, collection, write_jsonl, stem, name, field, first):
+    del collection[stem][1][field]
+    told = rf"line 2: no field '{field}'; {name} in the mteb protocol reads {first}, "
+    with pytest.raises(SentEvalError, match=told):
+        load_task(name, "mteb", write_jsonl(tmp_path, collection))
 
 
 @pytest.mark.parametrize(
