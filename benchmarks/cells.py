@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from benchmarks.run import RunConfig, evaluate, peak_memory_mb
+from benchmarks.result_record import peak_memory_mb
+from benchmarks.run import RunConfig, evaluate
 from common import cli, registry
 from common.data import SHIPPED
 from common.errors import InputError

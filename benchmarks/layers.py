@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks import suites
-from benchmarks.run import RunConfig, default_output, load_tasks, peak_memory_mb
+from benchmarks.result_record import default_output, peak_memory_mb
+from benchmarks.run import RunConfig, load_tasks
 from common import cli
 from common.errors import InputError
 from common.io import command_line, environment, read_json, write_json

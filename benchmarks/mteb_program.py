@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.model_choice import EncodeFlags, ModelChoice, flag
+from benchmarks.result_record import default_output
 from benchmarks.results import Result
-from benchmarks.run import default_output
 from common import cli
 from common.errors import InputError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -14,8 +13,7 @@ import numpy as np
 from benchmarks import results
 from benchmarks.mteb_adapter import MtebEncoder
 from benchmarks.mteb_tasks import Planned
-from benchmarks.run import peak_memory_mb
-from common.environment import command_line, environment
+from benchmarks.result_record import result_record
 from common.errors import InputError
 from common.reading import read_json
 
@@ -117,22 +115,17 @@ def _run_one(planned: Planned, adapter: MtebEncoder, folder: Path, *, fresh: boo
     tokens, seconds = usage.tokens - tokens, adapter.seconds or float(done.evaluation_time or 0.0)
     info = adapter.encoder.info.to_dict()
     prompt = adapter.prompts.of(planned.task.metadata)
-    payload = {
-        "schema": results.SCHEMA,
-        "task": planned.name,
-        "suite": SUITE,
-        "protocol": PROTOCOL,
-        "metric": str(planned.task.metadata.main_score),
-        "score": score,
-        "scores": {"main": score, "per_split": _main_scores(done)},
-        "n": count,
-        "limit": None,
-        "index": None,
-        "method": info["method"],
-        "model": info["model"],
-        "encoder": info,
-        "compat": list(info["compat"]),
-        "data": {
+    record = result_record(
+        info,
+        task=planned.name,
+        suite=SUITE,
+        protocol=PROTOCOL,
+        metric=str(planned.task.metadata.main_score),
+        score=score,
+        scores={"main": score, "per_split": _main_scores(done)},
+        n=count,
+        compat=info["compat"],
+        data={
             **data,
             "task_type": str(planned.task.metadata.type),
             **_prompt_facts(planned.task, adapter),
@@ -141,17 +134,12 @@ def _run_one(planned: Planned, adapter: MtebEncoder, folder: Path, *, fresh: boo
             "mteb_version": done.mteb_version,
             "mteb_seconds": done.evaluation_time,
         },
-        "environment": environment(),
-        "command": command_line(),
-        "seed": int(planned.task.seed),
-        "texts": usage.texts - texts,
-        "tokens": tokens,
-        "seconds": seconds,
-        "tokens_per_second": tokens / seconds if seconds else 0.0,
-        "peak_memory_mb": peak_memory_mb(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    results.write_result(folder, payload, arrays)
+        seed=int(planned.task.seed),
+        texts=usage.texts - texts,
+        tokens=tokens,
+        seconds=seconds,
+    )
+    results.write_result(folder, record, arrays)
     logger.info("%s: %.2f (%d, %.1f s)", planned.name, score, count, seconds)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
-import resource
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +12,9 @@ import numpy as np
 
 from benchmarks import results, suites
 from benchmarks.model_choice import EncodeFlags, ModelChoice, check_counts, flag
+from benchmarks.result_record import default_output, result_record
 from common import cli
 from common.errors import InputError
-from common.io import command_line, environment
 from common.registry import check_compat
 from senteval import PairTask, evaluate_pairs
 
@@ -101,23 +98,20 @@ def evaluate(
 
             gold = np.random.default_rng(config.seed).permutation(gold)
             scores |= score_pairs(prediction, gold, task.subset)
-        tokens = encoder.usage.tokens - used
-        payload = {
-            "schema": results.SCHEMA,
-            "task": name,
-            "suite": suite.name,
-            "protocol": suite.protocol,
-            "metric": "spearman",
-            "score": scores["spearman"],
-            "scores": scores,
-            "n": len(task),
-            "limit": config.limit if len(task) < task.total else None,
-            "index": [int(i) for i in task.index] if len(task) < task.total else None,
-            "method": config.method,
-            "model": info["model"],
-            "encoder": info,
-            "compat": sorted(compat),
-            "data": {
+        sampled = len(task) < task.total
+        record = result_record(
+            info,
+            task=name,
+            suite=suite.name,
+            protocol=suite.protocol,
+            metric="spearman",
+            score=scores["spearman"],
+            scores=scores,
+            n=len(task),
+            limit=config.limit if sampled else None,
+            index=task.index if sampled else None,
+            compat=compat,
+            data={
                 "source": task.source,
                 "sha256": task.fingerprint,
                 "text_edits": config.text_edits,
@@ -125,34 +119,15 @@ def evaluate(
                 "shuffled_gold": config.shuffle_gold,
                 "complete": task.complete,
             },
-            "environment": environment(),
-            "command": command_line(),
-            "seed": config.seed,
-            "texts": 2 * len(task),
-            "tokens": tokens,
-            "seconds": seconds,
-            "tokens_per_second": tokens / seconds,
-            "peak_memory_mb": peak_memory_mb(),
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-        results.write_result(folder, payload, {"prediction": prediction, "gold": gold})
+            seed=config.seed,
+            texts=2 * len(task),
+            tokens=encoder.usage.tokens - used,
+            seconds=seconds,
+        )
+        results.write_result(folder, record, {"prediction": prediction, "gold": gold})
         logger.info("%s: %.2f (%d pairs, %.1f s)", name, scores["spearman"], len(task), seconds)
     found = results.read_folder(folder)
     return {name: found[name] for name in tasks}
-
-
-def default_output(suite: str, info: Any) -> Path:
-    """results/SUITE/METHOD--MODEL, with a part of the fingerprint so that two settings never share a folder."""
-    model = Path(info.model).name if Path(info.model).exists() else info.model.replace("/", "--")
-    return Path("results") / suite / f"{info.method}--{model}--{info.fingerprint[:6]}"
-
-
-def peak_memory_mb() -> float:
-    """The high-water mark of this process: CUDA memory where CUDA is used, else resident memory."""
-    if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
-        return sys.modules["torch"].cuda.max_memory_allocated() / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _is_done(folder: Path, name: str, info: dict[str, Any], task: Any, config: RunConfig) -> bool:

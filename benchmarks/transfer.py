@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import numpy as np
 
 from benchmarks import results, suites
 from benchmarks.model_choice import EncodeFlags, ModelChoice, check_counts, flag
-from benchmarks.run import default_output, peak_memory_mb
+from benchmarks.result_record import default_output, result_record
 from common import cli
 from common.errors import InputError
 
@@ -134,7 +133,6 @@ def _is_done(folder: Path, task: TransferTask, encoder: Encoder, config: Transfe
 
 def _run_one(config: TransferConfig, task: TransferTask, encoder: Encoder, folder: Path) -> None:
     """Evaluate one task and write its result."""
-    from common.environment import command_line, environment
     from senteval import SentEvalError
     from senteval.transfer import evaluate_transfer
 
@@ -153,24 +151,21 @@ def _run_one(config: TransferConfig, task: TransferTask, encoder: Encoder, folde
         scores, prediction = evaluate_transfer(encode, task, probe=config.classifier, device=str(encoder.device))
     except SentEvalError as error:
         raise InputError(str(error)) from error
-    info, tokens, seconds = encoder.info.to_dict(), encoder.usage.tokens - used, scores["encoding_seconds"]
+    info, seconds = encoder.info.to_dict(), scores["encoding_seconds"]
     sampled = len(task) < task.total
-    payload = {
-        "schema": results.SCHEMA,
-        "task": task.name,
-        "suite": suite,
-        "protocol": protocol,
-        "metric": "accuracy",
-        "score": scores["accuracy"],
-        "scores": scores,
-        "n": len(task),
-        "limit": config.limit if sampled or not task.complete else None,
-        "index": [int(i) for i in task.index] if sampled else None,
-        "method": config.method,
-        "model": info["model"],
-        "encoder": info,
-        "compat": list(info["compat"]),
-        "data": {
+    record = result_record(
+        info,
+        task=task.name,
+        suite=suite,
+        protocol=protocol,
+        metric="accuracy",
+        score=scores["accuracy"],
+        scores=scores,
+        n=len(task),
+        limit=config.limit if sampled or not task.complete else None,
+        index=task.index if sampled else None,
+        compat=info["compat"],
+        data={
             "source": task.source,
             "sha256": task.fingerprint,
             "text_edits": config.text_edits,
@@ -178,17 +173,12 @@ def _run_one(config: TransferConfig, task: TransferTask, encoder: Encoder, folde
             "complete": task.complete,
             "parts": {name: len(part) for name, part in task.parts.items()},
         },
-        "environment": environment(),
-        "command": command_line(),
-        "seed": config.seed,
-        "texts": scores["texts"],
-        "tokens": tokens,
-        "seconds": seconds,  # of encoding; the classifier's are in scores
-        "tokens_per_second": tokens / seconds,
-        "peak_memory_mb": peak_memory_mb(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    results.write_result(folder, payload, {"prediction": prediction, "gold": task.scored.label})
+        seed=config.seed,
+        texts=scores["texts"],
+        tokens=encoder.usage.tokens - used,
+        seconds=seconds,  # of encoding; the classifier's are in scores
+    )
+    results.write_result(folder, record, {"prediction": prediction, "gold": task.scored.label})
     logger.info(
         "%s: %.2f (%d texts encoded in %.1f s, classifier %.1f s)",
         task.name, scores["accuracy"], scores["texts"], seconds, scores["classifier_seconds"],

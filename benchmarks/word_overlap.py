@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 import time
 from collections.abc import Mapping
@@ -11,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import results
-from common.io import command_line, environment, sha256_of
+from benchmarks.result_record import result_record
+from common.io import sha256_of
 from senteval import PairTask, score_pairs
 
 METHOD = "word-overlap"
@@ -36,6 +36,8 @@ def evaluate_word_overlap(
         limit, seed: with which the pairs were drawn.
     """
     encoder = {
+        "method": METHOD,
+        "model": "none",
         "title": "words that both texts have, by all words of either (Jaccard)",
         "template": "{text}",
         "pooling": None,
@@ -50,31 +52,23 @@ def evaluate_word_overlap(
         seconds = time.perf_counter() - started
         scores = score_pairs(prediction, task.gold, task.subset)
         whole = len(task) == task.total
-        payload = {
-            "schema": results.SCHEMA,
-            "task": name,
-            "suite": suite,
-            "protocol": task.protocol,
-            "metric": "spearman",
-            "score": scores["spearman"],
-            "scores": scores,
-            "n": len(task),
-            "limit": None if whole else limit,
-            "index": None if whole else [int(i) for i in task.index],
-            "method": METHOD,
-            "model": "none",
-            "encoder": encoder,
-            "compat": [],
-            "data": {"source": task.source, "sha256": task.fingerprint, "complete": task.complete},
-            "environment": environment(),
-            "command": command_line(),
-            "seed": seed,
-            "texts": 2 * len(task),
-            "tokens": 0,
-            "seconds": seconds,
-            "tokens_per_second": 0.0,
-            "peak_memory_mb": None,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-        results.write_result(folder, payload, {"prediction": prediction, "gold": task.gold})
+        record = result_record(
+            encoder,
+            task=name,
+            suite=suite,
+            protocol=task.protocol,
+            metric="spearman",
+            score=scores["spearman"],
+            scores=scores,
+            n=len(task),
+            limit=None if whole else limit,
+            index=None if whole else task.index,
+            data={"source": task.source, "sha256": task.fingerprint, "complete": task.complete},
+            seed=seed,
+            texts=2 * len(task),
+            tokens=0,
+            seconds=seconds,
+            peak_memory_mb=None,
+        )
+        results.write_result(folder, record, {"prediction": prediction, "gold": task.gold})
     return results.read_folder(folder)

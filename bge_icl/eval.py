@@ -217,7 +217,7 @@ def evaluate_air_bench(config: EvalConfig) -> list[Found]:
     sets = find_sets(config.benchmark or FAMILY, config)
     config.known()
     prompts = read_air_prompts(config, sets)
-    from benchmarks.run import default_output
+    from benchmarks.result_record import default_output
     from bge_icl.air_bench import search_sets
 
     data = AirData(sets[0].version, config.data_dir)

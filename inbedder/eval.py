@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 import time
 from dataclasses import dataclass, field
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks import results
+from benchmarks.result_record import default_output, result_record
 from common import cli
 from common.errors import InputError
-from common.io import command_line, environment, sha256_of, write_text
+from common.io import sha256_of, write_text
 from common.model_flags import ModelFlags
 from inbedder import model_flags
 from inbedder.evaluation.baselines import E5_BARE, baseline_template
@@ -156,7 +156,6 @@ def evaluate(config: EvalConfig) -> int:
     items, missing = read_all(config)
     if not items:
         raise InputError("none of the tasks has data: " + "; ".join(f"{n}: {why}" for n, why in missing.items()))
-    from benchmarks.run import default_output
 
     asker = config.asker(config.load())
     system = describe_system(asker, config)
@@ -239,8 +238,6 @@ def is_done(folder: Path, name: str, item: Item, system: dict[str, Any], config:
 
 def run_group(folder: Path, asker: Asker, system: dict[str, Any], items: dict[str, Item], config: EvalConfig) -> None:
     """Score tasks that share their texts and write a result for each; time and tokens are parted evenly."""
-    from benchmarks.run import peak_memory_mb
-
     usage = asker.encoder.usage
     tokens, texts, started = usage.tokens, usage.texts, time.perf_counter()
     found = score_group(asker, items, config.clusters)
@@ -248,39 +245,30 @@ def run_group(folder: Path, asker: Asker, system: dict[str, Any], items: dict[st
     tokens, texts = (usage.tokens - tokens) // len(items), (usage.texts - texts) // len(items)
     for name, scores in found.items():
         task, data = items[name]
-        payload = {
-            "schema": results.SCHEMA,
-            "task": name,
-            "suite": SUITE,
-            "protocol": data.protocol,
-            "metric": task.metric,
-            "score": scores["score"],
-            "scores": scores,
-            "n": data.size,
-            "limit": config.limit if data.size < data.total else None,
-            "index": None,
-            "method": config.method,
-            "model": system["model"],
-            "encoder": system,
-            "compat": list(config.compat),
-            "data": {
+        record = result_record(
+            system,
+            task=name,
+            suite=SUITE,
+            protocol=data.protocol,
+            metric=task.metric,
+            score=scores["score"],
+            scores=scores,
+            n=data.size,
+            limit=config.limit if data.size < data.total else None,
+            compat=config.compat,
+            data={
                 "source": data.source,
                 "sha256": data.fingerprint,
                 "clusters": config.clusters.to_dict(),
                 "instructions": len(task.instructions(config.robustness)),
                 "texts_shared_with": [other for other in items if other != name],
             },
-            "environment": environment(),
-            "command": command_line(),
-            "seed": config.seed,
-            "texts": texts,
-            "tokens": tokens,
-            "seconds": seconds,
-            "tokens_per_second": tokens / seconds,
-            "peak_memory_mb": peak_memory_mb(),
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-        results.write_result(folder, payload)
+            seed=config.seed,
+            texts=texts,
+            tokens=tokens,
+            seconds=seconds,
+        )
+        results.write_result(folder, record)
         logger.info("%s: %.2f (%d, %.1f s)", name, scores["score"], data.size, seconds)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 import os
 import time
@@ -291,8 +290,8 @@ def write(config: WordConfig, encoder: Encoder, words: WordEncoder, splits: Spli
     import numpy as np
 
     from benchmarks import results
-    from benchmarks.run import peak_memory_mb
-    from common.io import command_line, environment, sha256_of, write_json
+    from benchmarks.result_record import result_record
+    from common.io import sha256_of, write_json
 
     task, data, rows = tested.task, tested.data, tested.rows
     found = rows["probe"].to_dict()
@@ -318,42 +317,32 @@ def write(config: WordConfig, encoder: Encoder, words: WordEncoder, splits: Spli
     }
     info["fingerprint"] = sha256_of(info)[:16]
     limited = len(splits.test) < splits.total
-    payload = {
-        "schema": results.SCHEMA,
-        "task": f"{Path(config.test_file or config.dataset_name).name.partition('.')[0]}-{task}",
-        "suite": SUITE,
-        "protocol": PROTOCOL,
-        "metric": METRIC,
-        "score": 100 * found[METRIC],
-        "scores": {**found, "floors": below},
-        "labels": labels,  # what the numbers in the arrays stand for
-        "n": len(arrays["gold"]),
-        "limit": config.max_eval_samples if limited else None,
-        "index": None,
-        "method": info["method"],
-        "model": info["model"],
-        "encoder": info,
-        "compat": [],
-        "probe": {**tested.settings, "recipe": cli.describe(config)},
-        "data": {
+    record = result_record(
+        info,
+        task=f"{Path(config.test_file or config.dataset_name).name.partition('.')[0]}-{task}",
+        suite=SUITE,
+        protocol=PROTOCOL,
+        metric=METRIC,
+        score=100 * found[METRIC],
+        scores={**found, "floors": below},
+        n=len(arrays["gold"]),
+        limit=config.max_eval_samples if limited else None,
+        data={
             "source": splits.test.source,
             "sha256": splits.test.fingerprint,
             "scheme_of_source": splits.test.schemes[task],
             "words_without_state": splits.test.tokens - data.aligned.words,
             "complete": not limited,
         },
-        "environment": environment(),
-        "command": command_line(),
-        "seed": config.seed,
-        "texts": len(splits.test),
-        "tokens": tested.tokens,
-        "seconds": sum(tested.seconds.values()),
-        "seconds_of": tested.seconds,
-        "tokens_per_second": tested.tokens / sum(tested.seconds.values()),
-        "peak_memory_mb": peak_memory_mb(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    results.write_result(config.output_dir / RESULTS, payload, arrays)
+        seed=config.seed,
+        texts=len(splits.test),
+        tokens=tested.tokens,
+        seconds=sum(tested.seconds.values()),
+        seconds_of=tested.seconds,
+        probe={**tested.settings, "recipe": cli.describe(config)},
+        labels=labels,  # what the numbers in the arrays stand for
+    )
+    results.write_result(config.output_dir / RESULTS, record, arrays)
 
 
 TITLES = {
