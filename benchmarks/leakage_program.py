@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from benchmarks.leakage import Leakage, leakage, suite_items, training_file, training_rows
 from common import cli
 from common.errors import InputError
+from common.flags import flag
 from common.io import command_line, sha256_file, write_json, write_text
-
-
-def _flag(default: Any, help: str, group: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": group})
 
 
 @dataclass(kw_only=True)
@@ -23,16 +19,16 @@ class LeakageConfig:
     train: list[str] = field(
         metadata={"help": "files to train on (JSON Lines, CSV, ..., .txt), or shipped:NAME", "group": "data"}
     )
-    suite: str = _flag("sts", "a suite of `python -m benchmarks list`", "data")
-    tasks: list[str] = _flag((), "some tasks of the suite; default: all", "data")
-    data_dir: Path | None = _flag(None, "folder with the data; default: EMBED_DATA, else the hub", "data")
-    columns: list[str] = _flag(
+    suite: str = flag("sts", "a suite of `python -m benchmarks list`", "data")
+    tasks: list[str] = flag((), "some tasks of the suite; default: all", "data")
+    data_dir: Path | None = flag(None, "folder with the data; default: EMBED_DATA, else the hub", "data")
+    columns: list[str] = flag(
         (), "columns of the training files that hold texts; default: those that training knows", "data"
     )
-    ngram: int = _flag(8, "near: words in a row that a training text has, too", "what counts")
-    share: float = _flag(0.5, "near: the share of a sentence's words that such runs cover", "what counts")
-    examples: int = _flag(3, "shown per task, as an index and an excerpt", "output")
-    output: Path | None = _flag(None, "report as .json (with all indices) or .md", "output")
+    ngram: int = flag(8, "near: words in a row that a training text has, too", "what counts")
+    share: float = flag(0.5, "near: the share of a sentence's words that such runs cover", "what counts")
+    examples: int = flag(3, "shown per task, as an index and an excerpt", "output")
+    output: Path | None = flag(None, "report as .json (with all indices) or .md", "output")
 
     def __post_init__(self) -> None:
         if not self.train:

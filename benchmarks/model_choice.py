@@ -5,19 +5,15 @@ Every method by its name in the registry; a paper's own programs have `common.mo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from common import registry
 from common.errors import InputError
+from common.flags import flag
 
 if TYPE_CHECKING:
     from common.encoder import Encoder
-
-
-def flag(default: Any, help: str, group: str) -> Any:
-    """A field with its line of --help and the heading that it stands under."""
-    return field(default=default, metadata={"help": help, "group": group})
 
 
 def check_counts(config: Any, *names: str) -> None:

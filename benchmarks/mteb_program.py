@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.model_choice import EncodeFlags, ModelChoice, flag
+from benchmarks.model_choice import EncodeFlags, ModelChoice
 from benchmarks.result_record import default_output
 from benchmarks.results import Result
 from common import cli
 from common.errors import InputError
+from common.flags import flag
 
 if TYPE_CHECKING:
     from benchmarks.mteb_adapter import MtebEncoder, Prompts

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from benchmarks import results, suites
-from benchmarks.model_choice import EncodeFlags, ModelChoice, check_counts, flag
+from benchmarks.model_choice import EncodeFlags, ModelChoice, check_counts
 from benchmarks.result_record import default_output, result_record
 from common import cli
 from common.errors import InputError
+from common.flags import flag
 from common.registry import check_compat
 from senteval import PairTask, evaluate_pairs
 

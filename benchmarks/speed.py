@@ -11,7 +11,7 @@ import logging
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from benchmarks.turns import in_turns
 from common import cli, io, registry
 from common.encoder import Encoder
 from common.errors import InputError
+from common.flags import flag
 from common.reading import data_root
 from senteval import PairTask, evaluate_pairs
 
@@ -46,33 +47,29 @@ COLUMNS = [
 ]
 
 
-def _flag(default: Any, help: str, group: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": group})
-
-
 @dataclass(kw_only=True)
 class SpeedConfig:
     """Measure the speed of encode against sentence-transformers."""
 
-    model: list[str] = _flag(("smollm2-135m", "minilm"), "folders, short names or hub ids", "model")
-    method: str | None = _flag(
+    model: list[str] = flag(("smollm2-135m", "minilm"), "folders, short names or hub ids", "model")
+    method: str | None = flag(
         None, "default: sentence-transformer for its own models, else angle; with --instructions inbedder", "model"
     )
 
-    data_dir: Path | None = _flag(None, "folder with the data, for STS-B; default: EMBED_DATA", "data")
-    texts: int = _flag(600, "so many distinct texts, drawn at random", "data")
-    limit: int | None = _flag(None, "so many pairs for the score drift; default: all", "data")
-    seed: int = _flag(0, "of the draws", "data")
+    data_dir: Path | None = flag(None, "folder with the data, for STS-B; default: EMBED_DATA", "data")
+    texts: int = flag(600, "so many distinct texts, drawn at random", "data")
+    limit: int | None = flag(None, "so many pairs for the score drift; default: all", "data")
+    seed: int = flag(0, "of the draws", "data")
 
-    instructions: int | None = _flag(None, "measure so many questions about the same texts instead", "instructions")
-    text_tokens: int = _flag(200, "tokens per text under --instructions", "instructions")
-    dtype: str | None = _flag(None, "precision under --instructions; default: auto", "instructions")
+    instructions: int | None = flag(None, "measure so many questions about the same texts instead", "instructions")
+    text_tokens: int = flag(200, "tokens per text under --instructions", "instructions")
+    dtype: str | None = flag(None, "precision under --instructions; default: auto", "instructions")
 
-    repeats: int = _flag(5, "turns of each contender", "speed")
-    threads: int | None = _flag(None, "CPU threads; default: as torch has it", "speed")
-    device: str | None = _flag(None, "default: what is there", "speed")
+    repeats: int = flag(5, "turns of each contender", "speed")
+    threads: int | None = flag(None, "CPU threads; default: as torch has it", "speed")
+    device: str | None = flag(None, "default: what is there", "speed")
 
-    output: Path | None = _flag(None, "JSON file for the numbers", "output")
+    output: Path | None = flag(None, "JSON file for the numbers", "output")
 
     def __post_init__(self) -> None:
         for name in ("texts", "limit", "repeats", "threads", "instructions", "text_tokens"):

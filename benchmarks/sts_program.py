@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from benchmarks.results import Result
 from benchmarks.run import RunConfig, evaluate, load_tasks
 from common import cli
 from common.errors import InputError
+from common.flags import flag
 from common.model_flags import ModelFlags
 
 # Tasks under the names of the released table.
@@ -17,8 +19,7 @@ TITLES = {"SICK-R": "SICKRelatedness"}
 _ELSEWHERE = "python -m benchmarks transfer runs the transfer tasks; give --task_set sts here"
 
 
-def _flag(default: Any, help: str, group: str = "evaluation") -> Any:
-    return field(default=default, metadata={"help": help, "group": group})
+_flag = partial(flag, group="evaluation")
 
 
 @dataclass(kw_only=True)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from common.errors import InputError
+from common.flags import flag
 from common.reading import data_root
 
 FAMILY = "AIR-Bench"
 PAPER_VERSION = "AIR-Bench_24.04"  # what --benchmark AIR-Bench stands for: the one of the published rows
 
 
-def _flag(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": "AIR-Bench"})
+_flag = partial(flag, group="AIR-Bench")
 
 
 @dataclass(kw_only=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,6 +26,7 @@ from bge_icl.examples import Example, examples_text
 from bge_icl.task_instructions import AIR_BENCH
 from common import cli
 from common.errors import InputError
+from common.flags import flag
 from common.io import sha256_of
 from common.model_flags import ALIASES, DROPPED, ModelFlags
 
@@ -42,8 +44,7 @@ NONE, AUTO = "none", "auto"
 AUTO_EXAMPLES = 3  # of a task, where --n_examples does not say
 
 
-def _flag(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": "examples"})
+_flag = partial(flag, group="examples")
 
 
 @dataclass(kw_only=True)

@@ -25,6 +25,7 @@ from bge_icl.examples import Example
 from bge_icl.local_tasks import TASK_NAMES
 from common import cli
 from common.errors import InputError
+from common.flags import flag
 from common.io import command_line, write_text
 from common.overlap import key
 
@@ -235,24 +236,20 @@ def pairs_source(pairs: Path, test: Path) -> Source:
 # ------------------------------------------------------------------------------------------ command line
 
 
-def _flag(default: Any, help: str, group: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": group})
-
-
 @dataclass(kw_only=True)
 class MakeExamplesConfig:
     """Which tasks, from where, how many."""
 
     task: list[str] = field(metadata={"help": "tasks by name; a wrong one lists those at hand", "group": "examples"})
     output: Path = field(metadata={"help": "folder of the files, one TASK.json each", "group": "examples"})
-    n: int = _flag(5, "examples per task", "examples")
-    seed: int = _flag(0, "of the draw", "examples")
-    query_max_len: int = _flag(LIMIT, "tokens of an example's query", "examples")
-    passage_max_len: int = _flag(LIMIT, "tokens of an example's response", "examples")
-    tokenizer: str = _flag("smollm2-135m", "whose tokens: a folder, short name or hub id", "examples")
-    data_dir: Path | None = _flag(None, "folder with the data; default: EMBED_DATA", "data")
-    pairs: Path | None = _flag(None, "training pairs {query, response} of another task", "data")
-    test: Path | None = _flag(None, "with --pairs: {query} of its test split, which is kept out", "data")
+    n: int = flag(5, "examples per task", "examples")
+    seed: int = flag(0, "of the draw", "examples")
+    query_max_len: int = flag(LIMIT, "tokens of an example's query", "examples")
+    passage_max_len: int = flag(LIMIT, "tokens of an example's response", "examples")
+    tokenizer: str = flag("smollm2-135m", "whose tokens: a folder, short name or hub id", "examples")
+    data_dir: Path | None = flag(None, "folder with the data; default: EMBED_DATA", "data")
+    pairs: Path | None = flag(None, "training pairs {query, response} of another task", "data")
+    test: Path | None = flag(None, "with --pairs: {query} of its test split, which is kept out", "data")
 
     def __post_init__(self) -> None:
         for name in ("n", "query_max_len", "passage_max_len"):

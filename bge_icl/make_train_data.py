@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from benchmarks.retrieval_sets import data_folder, data_rows
 from bge_icl.data_files import data_files
 from common import cli
 from common.errors import InputError
+from common.flags import flag
 from common.io import write_json, write_text
 from common.overlap import key
 
@@ -32,8 +34,7 @@ PROMPTS = {
 PAIR, JUDGED = ("question", "sentence"), ("qid", "did", "rel")  # columns
 
 
-def _flag(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": "data"})
+_flag = partial(flag, group="data")
 
 
 @dataclass(kw_only=True)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from benchmarks.retrieval_sets import SETS
 from bge_icl.make_examples import LIMIT
 from common.errors import InputError
-
-
-def _flag(default: Any, help: str, group: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": group})
+from common.flags import flag
 
 
 @dataclass(kw_only=True)
@@ -20,37 +16,37 @@ class StudyConfig:
     """Which models, sets and numbers of examples."""
 
     output: Path = field(metadata={"help": "folder of the results; one folder per model in it", "group": "output"})
-    fresh: bool = _flag(False, "forget what is there of these models", "output")
+    fresh: bool = flag(False, "forget what is there of these models", "output")
 
-    model: list[str] = _flag((), "folders, short names or hub ids; none: draw table and plot of --output anew", "model")
-    adapter: list[str] = _flag((), "LoRA adapters on top, stacked in order (with one --model)", "model")
-    label: list[str] = _flag((), "what tables call the models, in order; default: folder or name", "model")
-    dtype: str = _flag("auto", "auto, float32, bfloat16, float16", "model")
-    device: str | None = _flag(None, "cpu, cuda, ...; default: what is there", "model")
-    threads: int | None = _flag(None, "CPU threads; default: as torch has it", "model")
+    model: list[str] = flag((), "folders, short names or hub ids; none: draw table and plot of --output anew", "model")
+    adapter: list[str] = flag((), "LoRA adapters on top, stacked in order (with one --model)", "model")
+    label: list[str] = flag((), "what tables call the models, in order; default: folder or name", "model")
+    dtype: str = flag("auto", "auto, float32, bfloat16, float16", "model")
+    device: str | None = flag(None, "cpu, cuda, ...; default: what is there", "model")
+    threads: int | None = flag(None, "CPU threads; default: as torch has it", "model")
 
-    sets: list[str] = _flag(tuple(SETS), f"of {', '.join(SETS)}", "data")
-    data_dir: Path | None = _flag(None, "folder with the data; default: EMBED_DATA", "data")
-    limit_queries: int | None = _flag(None, "so many queries of a set, drawn by --limit_seed", "data")
-    limit_passages: int | None = _flag(
+    sets: list[str] = flag(tuple(SETS), f"of {', '.join(SETS)}", "data")
+    data_dir: Path | None = flag(None, "folder with the data; default: EMBED_DATA", "data")
+    limit_queries: int | None = flag(None, "so many queries of a set, drawn by --limit_seed", "data")
+    limit_passages: int | None = flag(
         None, "so many passages, all relevant ones among them (scores are then higher than on the whole set)", "data"
     )
-    limit_seed: int = _flag(0, "of the limits and of the sample of --plain_too", "data")
-    max_query_tokens: int = _flag(512, "of a query with its instruction, without the examples", "data")
-    max_passage_tokens: int = _flag(512, "of a passage", "data")
-    train: Path | None = _flag(None, ".jsonl of {query, pos, neg}: count what the sets share with it", "data")
+    limit_seed: int = flag(0, "of the limits and of the sample of --plain_too", "data")
+    max_query_tokens: int = flag(512, "of a query with its instruction, without the examples", "data")
+    max_passage_tokens: int = flag(512, "of a passage", "data")
+    train: Path | None = flag(None, ".jsonl of {query, pos, neg}: count what the sets share with it", "data")
 
-    examples: str = _flag("auto", "auto: from the training split; else a folder of TASK.json files", "examples")
-    shots: list[int] = _flag((0, 1, 3, 5), "numbers of examples", "examples")
-    seeds: list[int] = _flag((0,), "of the draws of examples", "examples")
-    example_query_max_len: int = _flag(LIMIT, "tokens of an example's query", "examples")
-    example_passage_max_len: int = _flag(LIMIT, "tokens of an example's response", "examples")
+    examples: str = flag("auto", "auto: from the training split; else a folder of TASK.json files", "examples")
+    shots: list[int] = flag((0, 1, 3, 5), "numbers of examples", "examples")
+    seeds: list[int] = flag((0,), "of the draws of examples", "examples")
+    example_query_max_len: int = flag(LIMIT, "tokens of an example's query", "examples")
+    example_passage_max_len: int = flag(LIMIT, "tokens of an example's response", "examples")
 
-    batch_size: int = _flag(256, "texts per batch, at most; batches are planned by tokens", "speed")
-    plain_too: bool = _flag(
+    batch_size: int = flag(256, "texts per batch, at most; batches are planned by tokens", "speed")
+    plain_too: bool = flag(
         False, "time the queries of new cells without the prefix cache, too, and compare the vectors", "speed"
     )
-    plain_queries: int = _flag(64, "on so many queries", "speed")
+    plain_queries: int = flag(64, "on so many queries", "speed")
 
     def __post_init__(self) -> None:
         for name in ("limit_queries", "limit_passages", "batch_size", "plain_queries", "threads"):

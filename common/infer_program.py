@@ -6,13 +6,15 @@ import difflib
 import gzip
 import json
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from common.errors import InputError
+from common.flags import flag
 from common.io import atomic_file, write_text
 from common.reading import ROW_FORMATS, read_rows
 
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
 PRINTED = 20  # texts whose pairwise cosines still fit on a screen
 
 
-def _flag(default: Any, help: str, **more: Any) -> Any:
-    return field(default=default, metadata={"help": help, "group": "texts", **more})
+_flag = partial(flag, group="texts")
 
 
 @dataclass(kw_only=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +13,7 @@ from benchmarks import results
 from benchmarks.result_record import default_output, result_record
 from common import cli
 from common.errors import InputError
+from common.flags import flag
 from common.io import sha256_of, write_text
 from common.model_flags import ModelFlags
 from inbedder import model_flags
@@ -35,8 +37,7 @@ TABLES = "tables"  # below the result folder, whose own JSON files are results
 WHY = "missing: why"
 
 
-def _flag(default: Any, help: str, **more: Any) -> Any:
-    return field(default=default, metadata={"help": help, "group": "evaluation", **more})
+_flag = partial(flag, group="evaluation")
 
 
 @dataclass(kw_only=True)

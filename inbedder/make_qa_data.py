@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from common import cli
 from common.environment import command_line
 from common.errors import InputError
+from common.flags import flag
 from common.io import atomic_file, sha256_file, write_json
 from common.mining.triplets import check_output
 from common.reading import read_rows
@@ -22,24 +23,20 @@ if TYPE_CHECKING:
     from inbedder.qa_leakage import EvaluationTexts
 
 
-def _flag(default: Any, help: str, group: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": group})
-
-
 @dataclass(kw_only=True)
 class QaDataConfig:
     """Sets in, limits, file out."""
 
     data_dir: Path = field(metadata={"help": "the folder with the sets, a folder each", "group": "data"})
     output: Path = field(metadata={"help": "the rows, .jsonl or .jsonl.gz; a report goes beside", "group": "data"})
-    sets: list[str] | None = _flag(None, "folders of sets to use; default: all of qa_sets.yaml", "data")
-    limit: int | None = _flag(None, "so many rows at most, drawn by the seed", "data")
-    seed: int = _flag(42, "of the order, and of what is drawn where there is too much", "data")
-    max_words: int = _flag(160, "words of a text at most", "limits")
-    max_answer_words: int = _flag(6, "content words of an answer at most", "limits")
-    same_answer: int = _flag(2, "questions with one answer about one text at most (wordings of one question)", "limits")
-    closed_book_share: float = _flag(0.1, "share of questions without a text at most, 0 to 1", "limits")
-    derived: bool = _flag(True, "ask also what the data did not ask: what a text is about, which kind it is", "data")
+    sets: list[str] | None = flag(None, "folders of sets to use; default: all of qa_sets.yaml", "data")
+    limit: int | None = flag(None, "so many rows at most, drawn by the seed", "data")
+    seed: int = flag(42, "of the order, and of what is drawn where there is too much", "data")
+    max_words: int = flag(160, "words of a text at most", "limits")
+    max_answer_words: int = flag(6, "content words of an answer at most", "limits")
+    same_answer: int = flag(2, "questions with one answer about one text at most (wordings of one question)", "limits")
+    closed_book_share: float = flag(0.1, "share of questions without a text at most, 0 to 1", "limits")
+    derived: bool = flag(True, "ask also what the data did not ask: what a text is about, which kind it is", "data")
     dry_run: bool = field(default=False, metadata={"help": "print the settings only", "group": "data", "recipe": False})
 
     def __post_init__(self) -> None:

@@ -11,11 +11,13 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from common import cli
 from common.errors import InputError
+from common.flags import flag
 from common.io import write_text
 from inbedder.defaults import MODEL
 from inbedder.model_flags import ALIASES as MODEL_ALIASES
@@ -31,8 +33,7 @@ SUMMARY = "summary.md"
 FLAG = "--instruction"
 
 
-def _flag(default: Any, help: str, **more: Any) -> Any:
-    return field(default=default, metadata={"help": help, "group": "clustering", **more})
+_flag = partial(flag, group="clustering")
 
 
 @dataclass(kw_only=True)

@@ -2,48 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from common.errors import InputError
+from common.flags import flag
 from common.recipe import TrainConfig
 from inbedder.defaults import MAX_LENGTH
 from inbedder.prompts import check_asks
-
-
-def _flag(default: Any, help: str, group: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": group})
 
 
 @dataclass(kw_only=True)
 class InbedderConfig(TrainConfig):
     """The shared settings, and InBedder's; defaults as published: all weights, lr 2e-5, cosine, batch 64, one epoch."""
 
-    template: str | None = _flag(
+    template: str | None = flag(
         None, "pattern with {input} and {instruction}, or inbedder, alpaca, llama-2-chat; default: inbedder", "model"
     )
-    mask_length: int | None = _flag(
+    mask_length: int | None = flag(
         None, "mask tokens that the saved masked model reads texts with; trained is on as many as an answer has; "
         "default: 3", "model"
     )  # fmt: skip
-    max_length: int = _flag(MAX_LENGTH, "tokens of prompt and answer together", "model")
+    max_length: int = flag(MAX_LENGTH, "tokens of prompt and answer together", "model")
 
-    train_name_or_path: str | None = _flag(
+    train_name_or_path: str | None = flag(
         None, "rows {instruction, input, output} (.json, .jsonl, .gz), a hub data set, or pairs or triplets", "data"
     )
-    simplify_answers: bool = _flag(True, "take English stop words out of the answers; 0: as they are", "data")
-    question: str | None = _flag(
+    simplify_answers: bool = flag(True, "take English stop words out of the answers; 0: as they are", "data")
+    question: str | None = flag(
         None, "what is asked about rows without a question (pairs, triplets); default: that of encoding", "data"
     )
-    shuffle_answers: bool = _flag(False, "control run: every row gets the answer of another, over all rows", "data")
+    shuffle_answers: bool = flag(False, "control run: every row gets the answer of another, over all rows", "data")
 
-    apply_lora: bool | None = _flag(False, "train a LoRA adapter; 0: all weights, the head too, as published", "lora")
+    apply_lora: bool | None = flag(False, "train a LoRA adapter; 0: all weights, the head too, as published", "lora")
 
-    batch_size: int = _flag(64, "rows per process and forward", "training")
-    learning_rate: float = _flag(2e-5, "peak learning rate", "training")
-    warmup_steps: float = _flag(0.03, "steps of linear warm-up; below 1: a share of all steps", "training")
-    lr_scheduler_type: str = _flag("cosine", "as in transformers", "training")
-    stop_after_n_steps: int | None = _flag(None, "end there, on a schedule planned for all epochs", "training")
+    batch_size: int = flag(64, "rows per process and forward", "training")
+    learning_rate: float = flag(2e-5, "peak learning rate", "training")
+    warmup_steps: float = flag(0.03, "steps of linear warm-up; below 1: a share of all steps", "training")
+    lr_scheduler_type: str = flag("cosine", "as in transformers", "training")
+    stop_after_n_steps: int | None = flag(None, "end there, on a schedule planned for all epochs", "training")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from common.errors import InputError
+from common.flags import flag
 from common.recipe import TrainConfig
 
 OUTPUT = Path("ckpts/mntp")
@@ -17,58 +18,54 @@ LORA_MODULES = ("q_proj", "v_proj", "k_proj", "o_proj", "gate_proj", "up_proj", 
 UNUSED = ("streaming", "grad_cache_tokens", "shuffle_positives", "filter_duplicate", "valid_subset_name")
 
 
-def _flag(default: Any, help: str, group: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": group})
-
-
 @dataclass(kw_only=True)
 class MntpConfig(TrainConfig):
     """The shared settings, and those of MNTP; defaults of the released `run_mntp.py`."""
 
-    output_dir: Path = _flag(OUTPUT, "where checkpoints and the adapter go; default: with the model's name", "saving")
-    model_revision: str | None = _flag(None, "of a hub model", "model")
-    load_kbit: Literal[4, 8, 16, 32] | None = _flag(
+    output_dir: Path = flag(OUTPUT, "where checkpoints and the adapter go; default: with the model's name", "saving")
+    model_revision: str | None = flag(None, "of a hub model", "model")
+    load_kbit: Literal[4, 8, 16, 32] | None = flag(
         None, "4 or 8: quantised base (QLoRA); 16: bf16 or fp16; 32: fp32; default: by hardware", "model"
     )
-    max_length: int = _flag(512, "tokens per block", "data")
-    train_name_or_path: str | None = _flag(
+    max_length: int = flag(512, "tokens per block", "data")
+    train_name_or_path: str | None = flag(
         None, "text file, rows with a column text, shipped:NAME, or hub data set; default: wikitext-103", "data"
     )
-    valid_name_or_path: str | None = _flag(
+    valid_name_or_path: str | None = flag(
         None, "text to validate on; default: the hub data set's split, else the first percent of the text", "data"
     )
-    shipped: bool = _flag(False, "train on the sentences that ship, for a trial", "data")
-    validation_split_percentage: float = _flag(5.0, "percent of the text, where there is no other validation", "data")
-    limit: int | None = _flag(None, "use the first blocks only", "data")
-    max_eval_samples: int | None = _flag(None, "validate on the first blocks only", "data")
-    line_by_line: bool = _flag(False, "every text is a block, cut to max_length", "data")
-    cross_document_attention: bool = _flag(
+    shipped: bool = flag(False, "train on the sentences that ship, for a trial", "data")
+    validation_split_percentage: float = flag(5.0, "percent of the text, where there is no other validation", "data")
+    limit: int | None = flag(None, "use the first blocks only", "data")
+    max_eval_samples: int | None = flag(None, "validate on the first blocks only", "data")
+    line_by_line: bool = flag(False, "every text is a block, cut to max_length", "data")
+    cross_document_attention: bool = flag(
         False, "tokens see other documents of their block, as in the released code", "data"
     )
 
-    data_collator_type: Literal["default", "bert", "roberta", "all_mask"] = _flag(
+    data_collator_type: Literal["default", "bert", "roberta", "all_mask"] = flag(
         "default", "default or bert: 80% mask, 10% random, 10% as it is; roberta or all_mask: 100% mask", "masking"
     )
-    mlm_probability: float = _flag(0.15, "of a token to be selected", "masking")
-    mask_token_type: Literal["blank", "eos", "mask"] = _flag(
+    mlm_probability: float = flag(0.15, "of a token to be selected", "masking")
+    mask_token_type: Literal["blank", "eos", "mask"] = flag(
         "blank", "for tokenizers without a mask token: the token _, the end token, or one of its own", "masking"
     )
-    shuffle_labels: bool = _flag(False, "control run: the targets of a batch change places", "masking")
+    shuffle_labels: bool = flag(False, "control run: the targets of a batch change places", "masking")
 
-    lora_r: int = _flag(8, "rank", "lora")
-    lora_alpha: int = _flag(0, "scaling, times 1/r; 0: twice the rank", "lora")
-    lora_dropout: float = _flag(0.05, "dropout in front of the adapter", "lora")
-    lora_target_modules: list[str] | None = _flag(LORA_MODULES, "module names; none: all linear layers", "lora")
+    lora_r: int = flag(8, "rank", "lora")
+    lora_alpha: int = flag(0, "scaling, times 1/r; 0: twice the rank", "lora")
+    lora_dropout: float = flag(0.05, "dropout in front of the adapter", "lora")
+    lora_target_modules: list[str] | None = flag(LORA_MODULES, "module names; none: all linear layers", "lora")
 
-    epochs: float = _flag(3.0, "passes over the data", "training")
-    stop_after_n_steps: int | None = _flag(10_000, "end there, on a schedule planned for all epochs", "training")
-    batch_size: int = _flag(8, "blocks per process and forward", "training")
-    eval_batch_size: int | None = _flag(None, "blocks per forward in validation; default: batch_size", "training")
-    learning_rate: float = _flag(5e-5, "peak learning rate", "training")
-    warmup_steps: float = _flag(0.0, "steps of linear warm-up; below 1: a share of all steps", "training")
+    epochs: float = flag(3.0, "passes over the data", "training")
+    stop_after_n_steps: int | None = flag(10_000, "end there, on a schedule planned for all epochs", "training")
+    batch_size: int = flag(8, "blocks per process and forward", "training")
+    eval_batch_size: int | None = flag(None, "blocks per forward in validation; default: batch_size", "training")
+    learning_rate: float = flag(5e-5, "peak learning rate", "training")
+    warmup_steps: float = flag(0.0, "steps of linear warm-up; below 1: a share of all steps", "training")
 
-    report_to: list[str] = _flag(("tensorboard",), "tensorboard, wandb, trackio, none", "saving")
-    eval_steps: int = _flag(100, "steps between validations", "saving")
+    report_to: list[str] = flag(("tensorboard",), "tensorboard, wandb, trackio, none", "saving")
+    eval_steps: int = flag(100, "steps between validations", "saving")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from common.errors import InputError
+from common.flags import flag
 from common.recipe import TrainConfig
 
 SIMCSE_OUTPUT, SUPERVISED_OUTPUT = Path("ckpts/simcse"), Path("ckpts/supervised")
@@ -15,42 +16,38 @@ RELEASED_STEPS = 1000
 INSTRUCTION = "{instruction}"
 
 
-def _flag(default: Any, help: str, group: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": group})
-
-
 @dataclass(kw_only=True)
 class ContrastiveConfig(TrainConfig):
     """What both steps have in common: where they start, pooling, the loss, LoRA as in the released recipes."""
 
-    peft_model_name_or_path: list[str] = _flag(
+    peft_model_name_or_path: list[str] = flag(
         (), "adapters of earlier steps, merged in this order before a fresh one is trained", "model"
     )
-    pretrained_lora_path: str | None = _flag(None, "an adapter to go on training, in place of a fresh one", "model")
-    bidirectional: bool = _flag(True, "every token sees all others; no: causal, for comparison", "model")
-    pooling_mode: Literal["mean", "weighted_mean", "last", "last_token", "eos_token", "bos_token"] = _flag(
+    pretrained_lora_path: str | None = flag(None, "an adapter to go on training, in place of a fresh one", "model")
+    bidirectional: bool = flag(True, "every token sees all others; no: causal, for comparison", "model")
+    pooling_mode: Literal["mean", "weighted_mean", "last", "last_token", "eos_token", "bos_token"] = flag(
         "mean", "how the states of a text become its vector", "model"
     )
-    chat_template: str | None = _flag(
+    chat_template: str | None = flag(
         None, "what an instruction-tuned model reads texts in, by name; default: as `llm2vec.encoder.load`", "model"
     )
-    model_revision: str | None = _flag(None, "of a hub model", "model")
+    model_revision: str | None = flag(None, "of a hub model", "model")
 
-    loss_class: Literal["HardNegativeNLLLoss"] = _flag(
+    loss_class: Literal["HardNegativeNLLLoss"] = flag(
         "HardNegativeNLLLoss", "cross entropy over all positives and hard negatives of the batch", "loss"
     )
-    loss_scale: float = _flag(20.0, "multiplies cosines in the loss", "loss")
+    loss_scale: float = flag(20.0, "multiplies cosines in the loss", "loss")
 
-    lora_r: int = _flag(16, "rank", "lora")
-    lora_alpha: int = _flag(0, "scaling, times 1/r; 0: twice the rank", "lora")
-    lora_dropout: float = _flag(0.05, "dropout in front of the adapter", "lora")
+    lora_r: int = flag(16, "rank", "lora")
+    lora_alpha: int = flag(0, "scaling, times 1/r; 0: twice the rank", "lora")
+    lora_dropout: float = flag(0.05, "dropout in front of the adapter", "lora")
 
-    epochs: float = _flag(3.0, "passes over the data", "training")
-    stop_after_n_steps: int | None = _flag(
+    epochs: float = flag(3.0, "passes over the data", "training")
+    stop_after_n_steps: int | None = flag(
         None, "end there, on a schedule planned for all epochs; default: 1000 with the default data", "training"
     )
-    warmup_steps: float = _flag(0.0, "steps of linear warm-up; below 1: a share of all steps", "training")
-    experiment_id: str | None = _flag(None, "a folder of this name in output_dir takes the output", "saving")
+    warmup_steps: float = flag(0.0, "steps of linear warm-up; below 1: a share of all steps", "training")
+    experiment_id: str | None = flag(None, "a folder of this name in output_dir takes the output", "saving")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,20 +74,18 @@ class ContrastiveConfig(TrainConfig):
 class SimcseConfig(ContrastiveConfig):
     """Unsupervised SimCSE (LLM2Vec step 3): defaults of the released train_configs/simcse."""
 
-    output_dir: Path = _flag(
-        SIMCSE_OUTPUT, "where checkpoints and adapter go; default: with the model's name", "saving"
-    )
-    train_name_or_path: str | None = _flag(
+    output_dir: Path = flag(SIMCSE_OUTPUT, "where checkpoints and adapter go; default: with the model's name", "saving")
+    train_name_or_path: str | None = flag(
         None, "text file (a text per line), rows with a column text, or hub data set; default: Wiki1M", "data"
     )
-    shipped: bool = _flag(False, "train on the sentences that ship, for a trial", "data")
-    max_length: int = _flag(128, "tokens per sequence", "model")
-    simcse_dropout: float = _flag(0.3, "of attention probabilities; makes the two views of a text differ", "model")
-    simcse_chat_template: bool = _flag(
+    shipped: bool = flag(False, "train on the sentences that ship, for a trial", "data")
+    max_length: int = flag(128, "tokens per sequence", "model")
+    simcse_dropout: float = flag(0.3, "of attention probabilities; makes the two views of a text differ", "model")
+    simcse_chat_template: bool = flag(
         True, "train in the chat template that inference uses; no: on bare texts, as released", "model"
     )
-    batch_size: int = _flag(128, "texts per process and forward", "training")
-    learning_rate: float = _flag(3e-5, "peak learning rate", "training")
+    batch_size: int = flag(128, "texts per process and forward", "training")
+    learning_rate: float = flag(3e-5, "peak learning rate", "training")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,26 +107,26 @@ class SimcseConfig(ContrastiveConfig):
 class SupervisedConfig(ContrastiveConfig):
     """Supervised contrastive training: defaults of the released train_configs/supervised."""
 
-    output_dir: Path = _flag(
+    output_dir: Path = flag(
         SUPERVISED_OUTPUT, "where checkpoints and adapter go; default: with the model's name", "saving"
     )
-    train_name_or_path: str | None = _flag(
+    train_name_or_path: str | None = flag(
         None, "a file or hub data set of pairs or triplets, or a folder with one file per data set; default: E5", "data"
     )
-    sample_shares: bool = _flag(False, "the folder holds whole E5 sets: use the shares that the recipe takes", "data")
-    label_threshold: float | None = _flag(
+    sample_shares: bool = flag(False, "the folder holds whole E5 sets: use the shares that the recipe takes", "data")
+    label_threshold: float | None = flag(
         None, "of labelled pairs: from which label on they are positives; default: 0.8 of the highest", "data"
     )
-    train_instruction_format: str | None = _flag(
+    train_instruction_format: str | None = flag(
         None, "how rows' instructions are written; default: E5's '{instruction}:', others as they are", "data"
     )
-    train_doc_instruction: Literal["released", "paper"] = _flag(
+    train_doc_instruction: Literal["released", "paper"] = flag(
         "released", "paper: E5's symmetric sets have their instruction on both sides; released: queries alone", "data"
     )
-    loss_scale: float = _flag(50.0, "multiplies cosines in the loss", "loss")
-    batch_size: int = _flag(64, "rows per process and forward", "training")
-    learning_rate: float = _flag(2e-4, "peak learning rate", "training")
-    warmup_steps: float = _flag(300.0, "steps of linear warm-up; below 1: a share of all steps", "training")
+    loss_scale: float = flag(50.0, "multiplies cosines in the loss", "loss")
+    batch_size: int = flag(64, "rows per process and forward", "training")
+    learning_rate: float = flag(2e-4, "peak learning rate", "training")
+    warmup_steps: float = flag(300.0, "steps of linear warm-up; below 1: a share of all steps", "training")
 
     def __post_init__(self) -> None:
         super().__post_init__()

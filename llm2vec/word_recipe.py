@@ -4,84 +4,79 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from common.errors import InputError
+from common.flags import flag
 
 OUTPUT = Path("ckpts/word-task")
-
-
-def _flag(default: Any, help: str, group: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": group})
 
 
 @dataclass(kw_only=True)
 class WordConfig:
     """A frozen model, words, and the probe that is trained on them."""
 
-    model_name_or_path: str | None = _flag(None, "folder, short name or hub id", "model")
-    adapter: list[str] = _flag((), "LoRA adapters, stacked in order", "model")
-    model_class: Literal["custom", "auto"] = _flag("custom", "auto: an encoder such as BERT, as it is", "model")
-    bidirectional: bool = _flag(True, "every token sees all others; no: causal", "model")
-    model_revision: str | None = _flag(None, "of a hub model", "model")
-    dtype: str = _flag("auto", "auto, float32, bfloat16, float16", "model")
-    quantize: Literal["8bit", "4bit"] | None = _flag(None, "bitsandbytes", "model")
-    attn_implementation: str | None = _flag(None, "eager, sdpa, flash_attention_2; default: the library's", "model")
-    device: str | None = _flag(None, "cpu, cuda, ...; default: what is there", "model")
-    max_length: int = _flag(1024, "tokens per sentence, special tokens included", "model")
+    model_name_or_path: str | None = flag(None, "folder, short name or hub id", "model")
+    adapter: list[str] = flag((), "LoRA adapters, stacked in order", "model")
+    model_class: Literal["custom", "auto"] = flag("custom", "auto: an encoder such as BERT, as it is", "model")
+    bidirectional: bool = flag(True, "every token sees all others; no: causal", "model")
+    model_revision: str | None = flag(None, "of a hub model", "model")
+    dtype: str = flag("auto", "auto, float32, bfloat16, float16", "model")
+    quantize: Literal["8bit", "4bit"] | None = flag(None, "bitsandbytes", "model")
+    attn_implementation: str | None = flag(None, "eager, sdpa, flash_attention_2; default: the library's", "model")
+    device: str | None = flag(None, "cpu, cuda, ...; default: what is there", "model")
+    max_length: int = flag(1024, "tokens per sentence, special tokens included", "model")
 
-    dataset_name: str = _flag("conll2003", "conll2003, conll2000, a folder or a hub id", "data")
-    dataset_config_name: str | None = _flag(None, "configuration of a hub data set", "data")
-    task: list[str] = _flag(
+    dataset_name: str = flag("conll2003", "conll2003, conll2000, a folder or a hub id", "data")
+    dataset_config_name: str | None = flag(None, "configuration of a hub data set", "data")
+    task: list[str] = flag(
         ("pos_tags",), "pos_tags, ner_tags, chunk_tags; several share one pass through the model", "data"
     )
-    data_dir: Path | None = _flag(None, "folder with the data; default: EMBED_DATA, else the hub", "data")
-    train_file: Path | None = _flag(None, "rows with tokens and tags, in place of dataset_name", "data")
-    validation_file: Path | None = _flag(None, "the same to validate on", "data")
-    test_file: Path | None = _flag(None, "the same to test on", "data")
-    max_train_samples: int | None = _flag(None, "train on the first sentences only", "data")
-    max_eval_samples: int | None = _flag(None, "validate and test on the first sentences only", "data")
-    validation_split_percentage: float = _flag(5.0, "percent of the training data, where there is no split", "data")
-    shuffle_labels: bool = _flag(False, "control run: the training tags change places", "data")
+    data_dir: Path | None = flag(None, "folder with the data; default: EMBED_DATA, else the hub", "data")
+    train_file: Path | None = flag(None, "rows with tokens and tags, in place of dataset_name", "data")
+    validation_file: Path | None = flag(None, "the same to validate on", "data")
+    test_file: Path | None = flag(None, "the same to test on", "data")
+    max_train_samples: int | None = flag(None, "train on the first sentences only", "data")
+    max_eval_samples: int | None = flag(None, "validate and test on the first sentences only", "data")
+    validation_split_percentage: float = flag(5.0, "percent of the training data, where there is no split", "data")
+    shuffle_labels: bool = flag(False, "control run: the training tags change places", "data")
 
-    retroactive_labels: Literal["next_token", "same_token"] = _flag(
+    retroactive_labels: Literal["next_token", "same_token"] = flag(
         "next_token", "which states stand for a word: those at its sub-tokens, or each one before", "word states"
     )
-    merge_subwords: bool = _flag(
-        True, "the mean over a word's sub-tokens; no: its first sub-token alone", "word states"
-    )
-    cache: Literal["auto", "memory", "disk", "none"] = _flag(
+    merge_subwords: bool = flag(True, "the mean over a word's sub-tokens; no: its first sub-token alone", "word states")
+    cache: Literal["auto", "memory", "disk", "none"] = flag(
         "auto", "where states are kept, so that all epochs cost one pass; none: computed for every batch", "word states"
     )
-    cache_gb: float = _flag(4.0, "auto: in memory up to so much, else on disk (in TMPDIR)", "word states")
-    cache_dtype: Literal["float32", "float16"] = _flag("float32", "float16 takes half the space", "word states")
-    max_batch_tokens: int | None = _flag(None, "padded tokens per batch; default: by device", "word states")
+    cache_gb: float = flag(4.0, "auto: in memory up to so much, else on disk (in TMPDIR)", "word states")
+    cache_dtype: Literal["float32", "float16"] = flag("float32", "float16 takes half the space", "word states")
+    max_batch_tokens: int | None = flag(None, "padded tokens per batch; default: by device", "word states")
 
-    classifier_dropout: float = _flag(0.1, "in front of the classifier", "probe")
-    epochs: float = _flag(10.0, "passes over the data, for which the learning rate is planned", "probe")
-    max_steps: int = _flag(-1, "plan and train for so many steps instead", "probe")
-    stop_after_n_steps: int | None = _flag(4000, "end there, on a schedule planned for all epochs", "probe")
-    test_step: int | None = _flag(None, "test the probe as it was after so many steps; default: at the end", "probe")
-    batch_size: int = _flag(8, "sentences per step", "probe")
-    gradient_accumulation_steps: int = _flag(1, "batches per step", "probe")
-    learning_rate: float = _flag(5e-4, "peak learning rate", "probe")
-    warmup_steps: float = _flag(0.0, "steps of linear warm-up; below 1: a share of all steps", "probe")
-    lr_scheduler_type: str = _flag("linear", "as in transformers", "probe")
-    optim: str = _flag("adamw_torch", "as in transformers", "probe")
-    weight_decay: float = _flag(0.0, "of AdamW", "probe")
-    max_grad_norm: float = _flag(1.0, "gradient clipping", "probe")
-    seed: int = _flag(42, "of initialisation, shuffling and dropout", "probe")
+    classifier_dropout: float = flag(0.1, "in front of the classifier", "probe")
+    epochs: float = flag(10.0, "passes over the data, for which the learning rate is planned", "probe")
+    max_steps: int = flag(-1, "plan and train for so many steps instead", "probe")
+    stop_after_n_steps: int | None = flag(4000, "end there, on a schedule planned for all epochs", "probe")
+    test_step: int | None = flag(None, "test the probe as it was after so many steps; default: at the end", "probe")
+    batch_size: int = flag(8, "sentences per step", "probe")
+    gradient_accumulation_steps: int = flag(1, "batches per step", "probe")
+    learning_rate: float = flag(5e-4, "peak learning rate", "probe")
+    warmup_steps: float = flag(0.0, "steps of linear warm-up; below 1: a share of all steps", "probe")
+    lr_scheduler_type: str = flag("linear", "as in transformers", "probe")
+    optim: str = flag("adamw_torch", "as in transformers", "probe")
+    weight_decay: float = flag(0.0, "of AdamW", "probe")
+    max_grad_norm: float = flag(1.0, "gradient clipping", "probe")
+    seed: int = flag(42, "of initialisation, shuffling and dropout", "probe")
 
-    output_dir: Path = _flag(OUTPUT, "where classifier and results go; default: with the model's name", "output")
-    classifier_path: Path | None = _flag(None, "a classifier's folder: it is tested, nothing is trained", "output")
-    eval_only: bool = _flag(False, "test the classifier in classifier_path, or else in output_dir", "output")
-    logging_steps: int = _flag(50, "steps between log lines", "output")
-    report_to: list[str] = _flag(("none",), "tensorboard, wandb, trackio, none", "output")
-    eval_strategy: Literal["steps", "epoch", "no"] = _flag("steps", "when to score the validation data", "output")
-    eval_steps: int = _flag(500, "steps between validations", "output")
-    save_strategy: Literal["steps", "epoch", "no"] = _flag("steps", "when to checkpoint", "output")
-    save_steps: int = _flag(250, "steps between checkpoints", "output")
-    save_total_limit: int | None = _flag(None, "checkpoints kept; default: all", "output")
+    output_dir: Path = flag(OUTPUT, "where classifier and results go; default: with the model's name", "output")
+    classifier_path: Path | None = flag(None, "a classifier's folder: it is tested, nothing is trained", "output")
+    eval_only: bool = flag(False, "test the classifier in classifier_path, or else in output_dir", "output")
+    logging_steps: int = flag(50, "steps between log lines", "output")
+    report_to: list[str] = flag(("none",), "tensorboard, wandb, trackio, none", "output")
+    eval_strategy: Literal["steps", "epoch", "no"] = flag("steps", "when to score the validation data", "output")
+    eval_steps: int = flag(500, "steps between validations", "output")
+    save_strategy: Literal["steps", "epoch", "no"] = flag("steps", "when to checkpoint", "output")
+    save_steps: int = flag(250, "steps between checkpoints", "output")
+    save_total_limit: int | None = flag(None, "checkpoints kept; default: all", "output")
     dry_run: bool = field(
         default=False, metadata={"help": "print the resolved recipe and stop", "group": "output", "recipe": False}
     )

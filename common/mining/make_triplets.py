@@ -5,21 +5,18 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from common import cli
 from common.environment import command_line
 from common.errors import InputError
+from common.flags import flag
 from common.io import sha256_file, write_json
 from common.mining.triplets import Rule, check_output, make_triplets, read_nli, write_triplets
 
 logger = logging.getLogger(__name__)
 
 EXAMPLES = 3
-
-
-def _flag(default: Any, help: str, group: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": group})
 
 
 @dataclass(kw_only=True)
@@ -30,13 +27,13 @@ class TripletConfig:
         metadata={"help": "NLI files, pooled (AllNLI.tsv.gz, SNLI and MultiNLI as .jsonl, ...)", "group": "data"}
     )
     output: Path = field(metadata={"help": "the triplets, .jsonl or .jsonl.gz; a report goes beside", "group": "data"})
-    split: str = _flag("train", "the split, for files that name it in a column (AllNLI.tsv.gz)", "data")
-    limit: int | None = _flag(None, "the first rows of each file only", "data")
-    query_column: Literal["query", "text"] = _flag("query", "what the premise's column is called", "data")
-    rule: Rule = _flag(
+    split: str = flag("train", "the split, for files that name it in a column (AllNLI.tsv.gz)", "data")
+    limit: int | None = flag(None, "the first rows of each file only", "data")
+    query_column: Literal["query", "text"] = flag("query", "what the premise's column is called", "data")
+    rule: Rule = flag(
         "matched", "per premise: i-th entailed with i-th contradicting text; one, drawn by the seed; all", "triplets"
     )
-    seed: int = _flag(42, "of --rule one", "triplets")
+    seed: int = flag(42, "of --rule one", "triplets")
     dry_run: bool = field(
         default=False, metadata={"help": "print the resolved settings and stop", "group": "triplets", "recipe": False}
     )

@@ -14,9 +14,11 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from common.errors import InputError
+from common.flags import flag
 from common.mining.task import TEXT_GUARDS, MiningTask, Row, Side, listed
 from common.mining.triplets import text_key
 
@@ -28,8 +30,7 @@ GUARDS = (*TEXT_GUARDS, "absolute_margin", "relative_margin", "max_score", "min_
 Ranked = list[tuple[float, int]]  # (score, text), best first
 
 
-def _flag(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": "negatives"})
+_flag = partial(flag, group="negatives")
 
 
 @dataclass(kw_only=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from common import cli
 from common.environment import command_line, environment
 from common.errors import InputError
+from common.flags import flag
 from common.io import read_json, sha256_file, write_json
 from common.mining.mine import MiningOptions, MiningReport, mine
 from common.mining.task import MiningTask, prepare
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def _flag(default: Any, help: str, group: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": group})
-
-
 @dataclass(kw_only=True)
 class MineConfig(MiningOptions):
     """Data in, retriever, reranker, guards, file out."""
@@ -35,23 +32,23 @@ class MineConfig(MiningOptions):
         metadata={"help": "rows of query, positive and, if there, negative: file, shipped:NAME, hub", "group": "data"}
     )
     output: Path = field(metadata={"help": "the rows, .jsonl or .jsonl.gz; a report goes beside", "group": "data"})
-    data_dir: Path | None = _flag(None, "folder in which local files are looked up", "data")
-    train_subset_name: str | None = _flag(None, "configuration of a hub data set", "data")
-    train_split_name: str = _flag("train", "split of a hub data set", "data")
-    limit: int | None = _flag(None, "the first rows only (candidates come from them alone)", "data")
-    nli: list[Path] = _flag((), "NLI files; what a premise entails there is no negative of it", "data")
-    corpus: list[Path] = _flag((), "files with a column text: further candidates", "data")
-    query_column: Literal["query", "text"] = _flag("query", "what the first column is called in the output", "data")
+    data_dir: Path | None = flag(None, "folder in which local files are looked up", "data")
+    train_subset_name: str | None = flag(None, "configuration of a hub data set", "data")
+    train_split_name: str = flag("train", "split of a hub data set", "data")
+    limit: int | None = flag(None, "the first rows only (candidates come from them alone)", "data")
+    nli: list[Path] = flag((), "NLI files; what a premise entails there is no negative of it", "data")
+    corpus: list[Path] = flag((), "files with a column text: further candidates", "data")
+    query_column: Literal["query", "text"] = flag("query", "what the first column is called in the output", "data")
 
-    model: str | None = _flag(None, "the retriever: folder, short name or hub id; default: the method's", "models")
-    method: str | None = _flag(None, "its method; default: that of the folder, else sentence-transformer", "models")
-    adapter: list[str] = _flag((), "LoRA adapters, stacked in order", "models")
-    instruction: str | None = _flag(None, "for methods whose query template takes one", "models")
-    reranker: str | None = _flag(None, "scores candidates again: a CrossEncoder, or see --reranker_method", "models")
-    reranker_method: str = _flag("cross-encoder", "cross-encoder, or the method of a second encoder", "models")
-    device: str | None = _flag(None, "default: what is there", "models")
-    dtype: str = _flag("auto", "auto, float32, bfloat16, float16", "models")
-    batch_size: int | None = _flag(None, "texts or pairs per batch, at most", "models")
+    model: str | None = flag(None, "the retriever: folder, short name or hub id; default: the method's", "models")
+    method: str | None = flag(None, "its method; default: that of the folder, else sentence-transformer", "models")
+    adapter: list[str] = flag((), "LoRA adapters, stacked in order", "models")
+    instruction: str | None = flag(None, "for methods whose query template takes one", "models")
+    reranker: str | None = flag(None, "scores candidates again: a CrossEncoder, or see --reranker_method", "models")
+    reranker_method: str = flag("cross-encoder", "cross-encoder, or the method of a second encoder", "models")
+    device: str | None = flag(None, "default: what is there", "models")
+    dtype: str = flag("auto", "auto, float32, bfloat16, float16", "models")
+    batch_size: int | None = flag(None, "texts or pairs per batch, at most", "models")
     dry_run: bool = field(
         default=False, metadata={"help": "print the resolved settings and stop", "group": "data", "recipe": False}
     )
