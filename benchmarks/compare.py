@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.comparison import AVERAGE, Comparison, Difference, Entry, compare
+from benchmarks.comparison import AVERAGE, SHORT, Comparison, Difference, Entry, compare
 from benchmarks.render import SUFFIXES, Cell, Format, Table, for_people, render, render_records, signed
 from common import cli
 from common.errors import InputError
 from common.io import write_text
-
-SHORT = {"STSBenchmark": "STS-B"}  # column heads
 
 
 @dataclass
@@ -128,11 +126,11 @@ def _difference_table(comparison: Comparison) -> Table:
         dividers.add(len(rows) - 1)
     columns = ["result", "task", "baseline", "score", "difference", "low", "high", "p", "p (Holm)", ""]
     notes = [
-        "* the 95% interval (paired bootstrap over pairs) excludes 0; ** and p is below 0.05 after Holm's "
+        "* the 95% interval (paired bootstrap over items) excludes 0; ** and p is below 0.05 after Holm's "
         "correction over the tasks of the row.",
     ]
     skipped = [
-        f"{entry.label} on {', '.join(missing)}: no difference, as the pairs are missing or not the same."
+        f"{entry.label} on {', '.join(missing)}: no difference, as predictions are missing or the items are others."
         for entry in comparison.entries
         if entry.label in comparison.differences and (missing := _missing(comparison, entry.label))
     ]

@@ -1,6 +1,6 @@
 """Result folders held against each other: who may stand beside whom, averages, differences with intervals.
 
-Folders of different suites, protocols or metrics are refused. Results over other pairs or other data than the
+Folders of different suites, protocols or metrics are refused. Results over other items or other data than the
 first row's are marked, and get no difference. `benchmarks.compare` prints what is found here.
 """
 
@@ -10,17 +10,18 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 
-import senteval
-from benchmarks.results import Result, check_one_system, predictions, read_folder
-from benchmarks.stats import Floats, Interval, bootstrap_scores, holm, interval, spearman
+from benchmarks.paired import can_resample, check_one_table, other_items, paired_draws
+from benchmarks.results import Result, check_one_system, read_folder
+from benchmarks.stats import Floats, Interval, holm, interval
+from benchmarks.suites import tasks_of
 from common.errors import InputError
 
 AVERAGE = "average"
 LEVEL = 0.95
+SHORT = {"STSBenchmark": "STS-B"}  # names in column heads
 SHIPPED = "-shipped"  # suites of the project's own data end in this
 
 
@@ -110,13 +111,13 @@ def compare(
             (both are named); a baseline that shares no task with any other folder.
     """
     entries = entries_of([*([baseline] if baseline is not None else []), *folders])
-    _check_together(entries)
+    check_one_table(result for entry in entries for result in entry.results.values())
     tasks = _tasks(entries)
     base = entries[0] if baseline is not None else None
     marks, notes = _marks(entries, tasks)
     differences = _differences(base, entries[1:] or entries, tasks, samples, seed) if base else {}
     if base and not any(differences.values()):
-        raise InputError(f"{base.folder}: shares no task, over the same pairs, with any folder it is compared with")
+        raise InputError(f"{base.folder}: shares no task, over the same items, with any folder it is compared with")
     return Comparison(tuple(entries), tasks, base, differences, marks, tuple(notes))
 
 
@@ -146,26 +147,10 @@ def metric_of(results: Iterable[Result]) -> str:
     return metrics.pop() if len(metrics) == 1 else "main metric of each task"
 
 
-def _check_together(entries: Sequence[Entry]) -> None:
-    first = entries[0]
-    for entry in entries[1:]:
-        pairs = [(key, first.any, entry.any) for key in ("suite", "protocol")]
-        # mteb's tasks have metrics of their own
-        pairs += [("metric", first.results[t], entry.results[t]) for t in first.results.keys() & entry.results]
-        for key, one, two in pairs:
-            mine, other = getattr(one, key), getattr(two, key)
-            if mine != other:
-                raise InputError(
-                    f"{first.folder} and {entry.folder} can't stand in one table: {key} {mine} and {other}"
-                )
-
-
 def _tasks(entries: Sequence[Entry]) -> tuple[str, ...]:
-    """The tasks of the suite in their order; for a suite unknown to senteval, those that any folder has."""
-    protocol = entries[0].any.protocol
-    expected = senteval.task_names(protocol) if protocol in senteval.PROTOCOLS else ()
+    """The tasks of the suite in their order, then those that any folder has besides."""
     found = dict.fromkeys(task for entry in entries for task in entry.results)
-    return tuple(dict.fromkeys([*expected, *found]))
+    return tuple(dict.fromkeys([*tasks_of(entries[0].any.suite), *found]))
 
 
 def _marks(entries: Sequence[Entry], tasks: Sequence[str]) -> tuple[dict[tuple[str, str], str], list[str]]:
@@ -182,50 +167,37 @@ def _marks(entries: Sequence[Entry], tasks: Sequence[str]) -> tuple[dict[tuple[s
                 limited.setdefault(result.n, []).append(task)
                 marks[entry.label, task] = "*"
             first = next(other for other in entries if task in other.results)
-            if why := _other_pairs(first.results[task], result):
+            if why := other_items(first.results[task], result):
                 unequal.setdefault(f"{why} than {first.label}", []).append(task)
                 marks[entry.label, task] = marks.get((entry.label, task), "") + "#"
-        notes += [f"* {entry.label}: only {n} pairs of {', '.join(names)}." for n, names in limited.items()]
+        notes += [f"* {entry.label}: only {n} items of {', '.join(names)}." for n, names in limited.items()]
         notes += [f"# {entry.label}: {why} on {', '.join(names)}." for why, names in unequal.items()]
         switches = sorted({switch for result in entry.results.values() for switch in result.switches})
         notes += [f"{entry.label}: made with --compat {','.join(switches)}."] if switches else []
     return marks, notes
 
 
-def _other_pairs(first: Result, second: Result) -> str | None:
-    """What makes two results of a task incomparable pair by pair, or None."""
-    if first.data_hash != second.data_hash:
-        return "other data"
-    return "other pairs" if (first.index, first.n) != (second.index, second.n) else None
-
-
 def _differences(
     base: Entry, others: Sequence[Entry], tasks: Sequence[str], samples: int, seed: int
 ) -> dict[str, list[Difference]]:
-    """Per entry, its difference to the baseline on each task over the same pairs, and on the average.
+    """Per entry, its difference to the baseline on each task over the same items, and on the average.
 
-    All entries of a task are scored on the same resamples. Every task draws its own, so that the resampled
-    average is one over independent tasks.
+    All entries of a task are scored on the same resamples. Tasks without stored predictions have no difference,
+    but STS results always have them: where one's are gone, that is an error.
     """
     found: dict[str, dict[str, tuple[float, float, Floats]]] = {entry.label: {} for entry in others}
     for task in tasks:
-        equal = [e for e in others if task in base.results and task in e.results]
-        equal = [e for e in equal if not _other_pairs(base.results[task], e.results[task])]
+        if (theirs := base.results.get(task)) is None:
+            continue
+        equal = [e for e in others if task in e.results and not other_items(theirs, e.results[task])]
+        if theirs.metric != "spearman":
+            equal = [e for e in equal if can_resample(theirs) and can_resample(e.results[task])]
         if not equal:
             continue
-        base_prediction, gold = predictions(base.folder, task)
-        columns = [base_prediction]
-        for entry in equal:
-            prediction, other_gold = predictions(entry.folder, task)
-            if not np.array_equal(gold, other_gold):
-                raise InputError(
-                    f"{base.folder} and {entry.folder}: {task} has equal data hashes but other gold scores"
-                )
-            columns.append(prediction)
-        scores = bootstrap_scores(columns, gold, samples=samples, seed=[seed, crc32(task.encode())])
-        measured = [spearman(column, gold) for column in columns]
+        folders = [base.folder, *(entry.folder for entry in equal)]
+        scores = paired_draws(folders, task, theirs.metric, samples=samples, seed=seed)
         for number, entry in enumerate(equal, start=1):
-            found[entry.label][task] = (measured[0], measured[number], scores[number] - scores[0])
+            found[entry.label][task] = (theirs.score, entry.results[task].score, scores[number] - scores[0])
     return {label: family(per_task, tasks) for label, per_task in found.items()}
 
 

@@ -1,7 +1,7 @@
 """`python -m benchmarks report RESULTS... -o report.html`: one page of results, with what is behind every number.
 
 RESULTS are folders of `benchmarks run`, `study`, `layers` or the few-shot study, or folders of such folders. Beside the
-page stand the same tables as CSV (full precision), Markdown and LaTeX.
+page stand the tables of results and studies as CSV (full precision), Markdown and LaTeX.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ReportConfig:
         metadata={"positional": True, "help": "result folders, studies, layer or few-shot curves"}
     )
     output: Path = field(
-        default=Path("report.html"), metadata={"help": "the page (also -o); the tables stand beside it"}
+        default=Path("report.html"), metadata={"help": "the page (also -o); tables of results stand beside it"}
     )
     title: str | None = field(default=None, metadata={"help": "of the page; default: that of the study"})
     baseline: Path | None = field(default=None, metadata={"help": "result folder that others are held against"})

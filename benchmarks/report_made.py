@@ -38,14 +38,14 @@ def _adapter(encoder: Mapping[str, Any]) -> str:
 
 
 def about_score(document: Mapping[str, Any], row: Mapping[str, Any], task: str) -> str:
-    """Of one number of one task: its seeds, interval, pairs, commands, versions, prompt."""
+    """Of one number of one task: its seeds, interval, items, commands, versions, prompt."""
     score = row["scores"][task]
     lines = [f"{row['name']}, {task}: {score['mean']:.4f}"]
     if len(score["by_seed"]) > 1:
         seeds = ", ".join(f"seed {s}: {v:.4f}" for s, v in zip(row["seeds"], score["by_seed"]))
         lines.append(f"{seeds} (standard deviation {score['spread']:.4f})")
     if score["interval"]:
-        lines.append("95% interval over pairs{}: [{:.2f}, {:.2f}]".format(
+        lines.append("95% interval over items{}: [{:.2f}, {:.2f}]".format(
             " and seeds" if len(score["by_seed"]) > 1 else "", *score["interval"]))  # fmt: skip
     lines += encoder_lines(row["made"][0]["encoder"])
     for made in row["made"]:
@@ -53,7 +53,7 @@ def about_score(document: Mapping[str, Any], row: Mapping[str, Any], task: str) 
         drawn = (
             f" (sample of {record['limit']}, seed {record['seed']}; ids in the result file)" if record["limit"] else ""
         )
-        lines.append(f"{record['n']} pairs{drawn}, data {str(record['data'].get('sha256'))[:12]}, {record['created']}")
+        lines.append(f"{record['n']} items{drawn}, data {str(record['data'].get('sha256'))[:12]}, {record['created']}")
         if record["compat"]:
             lines.append(f"compat: {', '.join(record['compat'])}")
         lines += _commands(document, made, record)
@@ -72,7 +72,7 @@ def about_row(document: Mapping[str, Any], row: Mapping[str, Any]) -> str:
             lines.append(f"seed {seed}: {training['tokens']:,} tokens, {training['steps']} steps of {training['data']}")
             lines.append(f"recipe: {recipe}")
         for task, record in made["tasks"].items():
-            lines.append(f"{task}: {record['score']:.4f} on {record['n']} pairs, {record['created']}")
+            lines.append(f"{task}: {record['score']:.4f} on {record['n']} items, {record['created']}")
             lines += _commands(document, made, record)
     return "\n".join(dict.fromkeys(line for line in lines if line))
 

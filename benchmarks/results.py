@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.stats import spearman
+from benchmarks.stats import STATISTICS, score
 from common.errors import InputError
 from common.io import read_json, write_json, write_npz
 
 SCHEMA = 1
-AGREEMENT = 0.01  # points by which a stored Spearman may differ from that of the stored (float32) predictions
+# Points by which a stored score may differ from that of the stored predictions (float32; folds of unequal size).
+AGREEMENT = 0.01
 
 
 @dataclass(frozen=True)
@@ -151,11 +152,13 @@ def predictions(path: str | Path, task: str) -> tuple[NDArray[np.float64], NDArr
     if prediction.shape != (result.n,) or gold.shape != (result.n,):
         shapes = f"prediction {prediction.shape}, gold {gold.shape}"
         raise InputError(f"{file}: {shapes}, but {task}.json has n = {result.n}; run {task} again")
-    if result.metric == "spearman" and not abs(spearman(prediction, gold) - result.score) <= AGREEMENT:
-        raise InputError(
-            f"{file}: its arrays give Spearman {spearman(prediction, gold):.2f}, but {task}.json says "
-            f"{result.score:.2f}; the two files are of different runs, run {task} again"
-        )
+    if result.metric in STATISTICS:
+        found = score(prediction, gold, result.metric)
+        if not abs(found - result.score) <= AGREEMENT:
+            raise InputError(
+                f"{file}: its arrays give {result.metric} {found:.2f}, but {task}.json says {result.score:.2f}; "
+                f"the two files are of different runs, run {task} again"
+            )
     return prediction, gold
 
 

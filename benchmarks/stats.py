@@ -1,16 +1,16 @@
-"""How sure a difference is: bootstrap intervals of Spearman correlations, and Holm's correction.
+"""How sure a difference is: bootstrap intervals of Spearman correlations and accuracies, and Holm's correction.
 
-Scores are Spearman x 100, as tables print them. A resample draws pairs with replacement, and both systems
-are scored on the same resample, so what they share (an easy or a hard draw) cancels in the difference.
+Scores are x 100, as tables print them. A resample draws items (pairs, or classified texts) with replacement, and
+all systems are scored on the same resample, so what they share (an easy or a hard draw) cancels in the difference.
 
-A resample of n pairs is a vector of n counts over the original pairs. Its ranks follow from the counts and
+A resample of n items is a vector of n counts over the original ones. Its ranks follow from the counts and
 one sort of the original values: no resample is sorted again, which makes 1,000 resamples of 10,000 pairs a
 matter of a second or two, with the tied (average) ranks that `scipy.stats.spearmanr` would give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ CHUNK_CELLS = 2_000_000  # resamples are handled in blocks of about this many (r
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference of two scores (b - a, points of Spearman x 100) with its interval and two-sided p."""
+    """A difference of two scores (b - a, in points) with its interval and two-sided p."""
 
     low: float
     high: float
@@ -37,15 +37,6 @@ class Interval:
     def excludes_zero(self) -> bool:
         """True if the whole interval lies on one side of 0."""
         return self.low > 0 or self.high < 0
-
-
-@dataclass(frozen=True)
-class ScoreInterval:
-    """One score (Spearman x 100) with its bootstrap interval."""
-
-    low: float
-    high: float
-    score: float
 
 
 @dataclass(frozen=True)
@@ -96,61 +87,52 @@ def resampled_spearman(counts: Counts, predictions: Sequence[ArrayLike], gold: A
     return np.stack(scores)
 
 
-def spearman(prediction: ArrayLike, gold: ArrayLike) -> float:
-    """Spearman x 100 with average ranks for ties, as `scipy.stats.spearmanr`; 0 where that is undefined."""
+def resampled_accuracy(counts: Counts, predictions: Sequence[ArrayLike], gold: ArrayLike) -> Floats:
+    """Share of items whose class is right on each resample, from 0 to 1; arguments as in `resampled_spearman`."""
+    right = np.stack([np.asarray(prediction) == np.asarray(gold) for prediction in predictions])
+    return right.astype(np.float64) @ counts.T / counts.sum(axis=1)
+
+
+# Metric of a result -> its value on resamples. Others (nDCG, V-measure ...) are no function of one number per item.
+STATISTICS: dict[str, Callable[[Counts, Sequence[ArrayLike], ArrayLike], Floats]] = {
+    "spearman": resampled_spearman,
+    "cosine_spearman": resampled_spearman,  # mteb's name of it
+    "accuracy": resampled_accuracy,
+}
+
+
+def score(prediction: ArrayLike, gold: ArrayLike, metric: str = "spearman") -> float:
+    """A metric x 100 over all items; Spearman as `scipy.stats.spearmanr`, but 0 where that is undefined."""
     (prediction,), gold = _checked([prediction], gold)
     once = np.ones((1, len(gold)), dtype=np.int64)
-    return float(resampled_spearman(once, [prediction], gold)[0, 0] * 100)
+    return float(STATISTICS[metric](once, [prediction], gold)[0, 0] * 100)
 
 
 def bootstrap_scores(
-    predictions: Sequence[ArrayLike], gold: ArrayLike, *, samples: int = 1000, seed: int | Sequence[int] = 0
+    predictions: Sequence[ArrayLike],
+    gold: ArrayLike,
+    *,
+    metric: str = "spearman",
+    samples: int = 1000,
+    seed: int | Sequence[int] = 0,
 ) -> Floats:
-    """Scores (Spearman x 100) of several systems on the same resamples, (systems, samples)."""
+    """Scores (x 100) of several systems on the same resamples, (systems, samples).
+
+    Args:
+        predictions: an array (n,) per system; gold: (n,).
+        metric: one of `STATISTICS`.
+        samples: resamples; the smallest p that can come out of them is 2 / (samples + 1).
+        seed: of the resampling. Equal seeds and lengths give equal resamples.
+
+    Raises:
+        InputError: arrays of unequal length, fewer than two items, values that are not finite.
+    """
     arrays, gold = _checked(predictions, gold)
     if samples < 1:
         raise InputError(f"samples must be at least 1, not {samples}")
-    blocks = [resampled_spearman(counts, arrays, gold) * 100 for counts in _resamples(len(gold), samples, seed)]
+    statistic = STATISTICS[metric]
+    blocks = [statistic(counts, arrays, gold) * 100 for counts in _resamples(len(gold), samples, seed)]
     return np.concatenate(blocks, axis=1)
-
-
-def paired_bootstrap(
-    pred_a: ArrayLike,
-    pred_b: ArrayLike,
-    gold: ArrayLike,
-    *,
-    samples: int = 1000,
-    seed: int | Sequence[int] = 0,
-    level: float = 0.95,
-) -> Interval:
-    """Percentile interval of Spearman(pred_b) - Spearman(pred_a) on the same gold, x 100.
-
-    Args:
-        pred_a: (n,), the baseline's prediction per pair.
-        pred_b: (n,), the other system's.
-        gold: (n,).
-        samples: resamples; the smallest p that can come out is 2 / (samples + 1).
-        seed: of the resampling. Equal seeds and lengths give equal resamples.
-        level: of the interval.
-
-    Raises:
-        InputError: arrays of unequal length, fewer than two pairs, values that are not finite.
-    """
-    scores = bootstrap_scores([pred_a, pred_b], gold, samples=samples, seed=seed)
-    return interval(scores[1] - scores[0], spearman(pred_b, gold) - spearman(pred_a, gold), level=level)
-
-
-def bootstrap(
-    pred: ArrayLike,
-    gold: ArrayLike,
-    *,
-    samples: int = 1000,
-    seed: int | Sequence[int] = 0,
-    level: float = 0.95,
-) -> ScoreInterval:
-    """Percentile interval of one system's Spearman x 100. Arguments as in `paired_bootstrap`."""
-    low, high = _percentiles(bootstrap_scores([pred], gold, samples=samples, seed=seed)[0], level)
-    return ScoreInterval(low=low, high=high, score=spearman(pred, gold))
 
 
 def interval(differences: Floats, difference: float, *, level: float = 0.95) -> Interval:
@@ -198,7 +180,7 @@ def _percentiles(values: Floats, level: float) -> tuple[float, float]:
 
 
 def _checked(predictions: Sequence[ArrayLike], gold: ArrayLike) -> tuple[list[Floats], Floats]:
-    """All arrays as float64; InputError unless they are flat, finite, equally long, at least two pairs."""
+    """All arrays as float64; InputError unless they are flat, finite, equally long, at least two items."""
     arrays = {"gold": np.asarray(gold, dtype=np.float64)}
     for number, prediction in enumerate(predictions):
         arrays[f"prediction {number}"] = np.asarray(prediction, dtype=np.float64)
@@ -206,7 +188,7 @@ def _checked(predictions: Sequence[ArrayLike], gold: ArrayLike) -> tuple[list[Fl
         if array.shape != arrays["gold"].shape or array.ndim != 1:
             raise InputError(f"{name} has shape {array.shape}, gold {arrays['gold'].shape}; both must be (n,)")
         if len(array) < 2:
-            raise InputError(f"{name} has {len(array)} values; a correlation needs at least 2 pairs")
+            raise InputError(f"{name} has {len(array)} values; at least 2 are needed")
         if not np.isfinite(array).all():
             raise InputError(f"{name} is not finite at index {int(np.flatnonzero(~np.isfinite(array))[0])}")
     return list(arrays.values())[1:], arrays["gold"]

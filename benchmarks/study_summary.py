@@ -1,25 +1,27 @@
 """What a set of systems on the same pairs shows: mean and spread over seeds, intervals, differences, cost.
 
-A system is a `Line`: one result folder, or one per seed. Intervals come from resamples of the pairs, in which every
-line of a task is scored on the same pairs, and of the seeds: a resample draws as many of a line's seeds as it has,
-with replacement, the same ones in all lines with equally many and in all tasks. Its score is the mean over them.
+A system is a `Line`: one result folder, or one per seed. Intervals come from resamples of the items, in which every
+line of a task is scored on the same items, and of the seeds: a resample draws as many of a line's seeds as it has,
+with replacement, the same ones in all lines with equally many and in all tasks (see `mean_over_drawn_seeds`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.comparison import AVERAGE, LEVEL, Difference, family, metric_of
-from benchmarks.results import Result, check_one_system, predictions, read_folder
-from benchmarks.stats import Floats, bootstrap_scores
+from benchmarks.paired import can_resample, check_one_table, other_items, paired_draws
+from benchmarks.results import Result, check_one_system, read_folder
+from benchmarks.stats import Floats
+from benchmarks.suites import tasks_of
 from common.errors import InputError
 
 
@@ -40,7 +42,6 @@ class Line:
     cells: tuple[Mapping[str, Any], ...] = ()
     trained: bool = False
     about: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def results(self) -> list[dict[str, Result]]:
@@ -64,37 +65,25 @@ class Line:
         return next(iter(self.results[0].values()))
 
     def scores(self, task: str) -> list[float] | None:
-        """Spearman x 100 per seed; None unless all seeds have the task."""
+        """Score per seed; None unless all seeds have the task."""
         found = [results[task].score for results in self.results if task in results]
         return found if len(found) == len(self.folders) else None
 
 
 def check_same_pairs(lines: Sequence[Line]) -> None:
-    """InputError, naming two folders, unless all results are of one suite and every task of the same pairs."""
+    """InputError, naming two results, unless all are of one suite and every task of the same items."""
+    check_one_table(result for line in lines for results in line.results for result in results.values())
     first: dict[str, Result] = {}
-    for line in lines:
-        for results in line.results:
-            for task, result in results.items():
-                known = first.setdefault(task, result)
-                any_known = next(iter(first.values()))
-                # mteb's tasks have metrics of their own
-                for key, other in (("suite", any_known), ("protocol", any_known), ("metric", known)):
-                    if getattr(other, key) != getattr(result, key):
-                        raise InputError(
-                            f"{other.path} and {result.path} can't stand in one table: {key} "
-                            f"{getattr(other, key)} and {getattr(result, key)}"
-                        )
-                if (known.data_hash, known.index, known.n) != (result.data_hash, result.index, result.n):
-                    raise InputError(f"{known.path} and {result.path}: are over other pairs; run one of them again")
+    for result in (result for line in lines for results in line.results for result in results.values()):
+        known = first.setdefault(result.task, result)
+        if other_items(known, result):
+            raise InputError(f"{known.path} and {result.path}: are over other items; run one of them again")
 
 
-def tasks_of(lines: Sequence[Line]) -> list[str]:
-    """All tasks, in the suite's order, then as they come."""
-    import senteval
-
-    protocol = lines[0].any.protocol
-    known = senteval.task_names(protocol) if protocol in senteval.PROTOCOLS else ()
+def _tasks(lines: Sequence[Line]) -> list[str]:
+    """All tasks that are there, in the suite's order, then as they come."""
     found = {task for line in lines for results in line.results for task in results}
+    known = tasks_of(lines[0].any.suite)
     return [t for t in known if t in found] + sorted(found - set(known))
 
 
@@ -104,26 +93,33 @@ def draws_of(lines: Sequence[Line], tasks: Sequence[str], samples: int, seed: in
     drawn = {count: rng.integers(0, count, size=(samples, count)) for count, rng in most.items()}
     found: dict[str, dict[str, Floats]] = {line.name: {} for line in lines}
     for task in tasks:
-        there = [line for line in lines if line.scores(task) is not None and _has_pairs(line, task)]
-        pairs = [[predictions(folder, task) for folder in line.folders] for line in there]
-        if not pairs:
+        there = [line for line in lines if all(task in of and can_resample(of[task]) for of in line.results)]
+        if not there:
             continue
-        gold = pairs[0][0][1]
-        if any(not np.array_equal(gold, other) for of_line in pairs for _, other in of_line):
-            raise InputError(f"{task}: {', '.join(line.name for line in there)} have other gold scores; run it again")
-        columns = [prediction for of_line in pairs for prediction, _ in of_line]
-        scores = bootstrap_scores(columns, gold, samples=samples, seed=[seed, crc32(task.encode())])
-        start = 0
+        folders = [folder for line in there for folder in line.folders]
+        metric = there[0].results[0][task].metric
+        scores = iter(paired_draws(folders, task, metric, samples=samples, seed=seed))
         for line in there:
-            count = len(line.folders)
-            mine = scores[start : start + count]  # (seeds, samples)
-            found[line.name][task] = np.take_along_axis(mine.T, drawn[count], axis=1).mean(axis=1)
-            start += count
+            by_seed = np.stack([next(scores) for _ in line.folders])
+            found[line.name][task] = mean_over_drawn_seeds(by_seed, drawn[len(line.folders)])
     return found
 
 
-def _has_pairs(line: Line, task: str) -> bool:
-    return all((folder / f"{task}.npz").is_file() for folder in line.folders)
+def mean_over_drawn_seeds(by_seed: Floats, drawn: NDArray[np.int64]) -> Floats:
+    """The mean score over resampled seeds, (samples,), with the variance that a mean over fresh seeds would have.
+
+    n seeds drawn with replacement have a mean that varies by only (n - 1) / n of what the mean of n new seeds
+    does (2/3 for three), so deviations from the mean over all are widened by sqrt(n / (n - 1)).
+
+    Args:
+        by_seed: (seeds, samples), scores on the same resampled items.
+        drawn: (samples, seeds), numbers of seeds.
+    """
+    count, mean = len(by_seed), by_seed.mean(axis=0)
+    if count == 1:
+        return mean
+    again = np.take_along_axis(by_seed.T, drawn, axis=1).mean(axis=1)
+    return mean + math.sqrt(count / (count - 1)) * (again - mean)
 
 
 def summarise(
@@ -132,12 +128,12 @@ def summarise(
     """Tasks, rows and differences as JSON: what tables and the report show.
 
     Args:
-        lines: on the same pairs (`check_same_pairs`).
+        lines: on the same items (`check_same_pairs`).
         baseline: name of the line that the others are held against; None: no differences.
         samples: bootstrap resamples; seed: of these.
     """
     check_same_pairs(lines)
-    tasks = tasks_of(lines)
+    tasks = _tasks(lines)
     draws = draws_of(lines, tasks, samples, seed)
     rows = [_row(line, tasks, draws[line.name]) for line in lines]
     document: dict[str, Any] = {"tasks": tasks, "rows": rows, "baseline": baseline, "samples": samples}
@@ -183,7 +179,6 @@ def _row(line: Line, tasks: Sequence[str], draws: Mapping[str, Floats]) -> dict[
         AVERAGE: average,
         "cost": _cost(line),
         "made": [_made(results, cell) for results, cell in _with_cells(line)],
-        **line.extra,
     }
 
 

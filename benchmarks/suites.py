@@ -12,8 +12,10 @@ from common.data import SHIPPED
 from common.errors import InputError
 from common.reading import read_rows
 from senteval import PairTask, SentEvalError, blank_padded, load_task, task_name, task_names
+from senteval.transfer_tasks import TRANSFER_TASKS
 
 SHIPPED_TASK = "ShippedPairs"
+TRANSFER, TRANSFER_PROBE = "transfer", "transfer-sklearn"  # suites of results of `benchmarks transfer`
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,13 @@ SUITES = {
         Suite("sts-shipped", "shipped", (SHIPPED_TASK,), "the 300 pairs that ship with the project; no benchmark"),
     )
 }
+
+
+def tasks_of(suite: str) -> tuple[str, ...]:
+    """All tasks of a suite in the order of tables; () where they are chosen freely, as mteb's."""
+    if suite in (TRANSFER, TRANSFER_PROBE):
+        return TRANSFER_TASKS
+    return SUITES[suite].tasks if suite in SUITES else ()
 
 
 def get_suite(name: str, tasks: list[str] | tuple[str, ...] = ()) -> Suite:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from benchmarks import results, suites
-from benchmarks.model_choice import EncodeFlags, ModelChoice, check_counts, flag
+from benchmarks.model_choice import EncodeFlags, ModelChoice, check_counts
 from benchmarks.result_record import default_output, result_record
 from common import cli
 from common.errors import InputError
+from common.flags import flag
 
 if TYPE_CHECKING:
     from common.encoder import Encoder
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Classifier -> suite, protocol: results of the two never share a folder or a table.
-PROTOCOLS = {"senteval": ("transfer", "senteval"), "sklearn": ("transfer-sklearn", "sklearn-probe")}
+PROTOCOLS = {"senteval": (suites.TRANSFER, "senteval"), "sklearn": (suites.TRANSFER_PROBE, "sklearn-probe")}
 
 # Method -> published rows to print beside ours: (table, row) of whole rows, or {task: (table, row)} of single figures.
 # All of them are other models than most users run: a scale to read ours by, not a target.
@@ -54,8 +55,6 @@ class TransferConfig(EncodeFlags, ModelChoice):
     classifier: Literal["senteval", "sklearn"] = flag(
         "senteval", "senteval: the papers' protocol; sklearn: a quick probe, comparable with no paper", "data"
     )
-
-    devices: list[str] = flag((), "several for encoding, such as cuda:0 cuda:1", "speed")
 
     output: Path | None = flag(None, "result folder; default: results/transfer/METHOD--MODEL", "output")
     fresh: bool = flag(False, "run all tasks again, whatever the folder holds", "output")

@@ -5,7 +5,9 @@ import io
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,8 +102,8 @@ def test_limits_other_pairs_other_data_and_switches_are_marked(tmp_path, score_f
     text = format_comparison(compare([a, b]))
     assert "71.00*#" in text
     assert "72.00#" in text
-    assert "* b: only 2 pairs of STS12." in text
-    assert "# b: other pairs than a on STS12." in text
+    assert "* b: only 2 items of STS12." in text
+    assert "# b: other items than a on STS12." in text
     assert "# b: other data than a on STS13." in text
     assert "b: made with --compat angle:senteval-blanks." in text
     same = score_folder(tmp_path / "c", {"STS12": 73.0}, **ids)
@@ -228,6 +230,53 @@ def test_the_command(tmp_path, scores, full, pair_folder, capsys):
     assert call(a, "--output", tmp_path / "out.html") == 2
     assert "no format for '.html'" in capsys.readouterr().err
     assert call(tmp_path / "nowhere") == 2
+
+
+def transfer_folder(folder: Path, right: float, payload: Callable[..., dict[str, Any]], seed: int = 0) -> Path:
+    """Classes of 400 texts on two of SentEval's transfer tasks, a share of them right."""
+    rng = np.random.default_rng(seed)
+    gold = np.random.default_rng(9).integers(0, 6, 400)
+    for task in ("TREC", "MRPC"):
+        prediction = np.where(rng.random(400) < right, gold, (gold + 1) % 6)
+        facts = {"suite": "transfer", "metric": "accuracy", "n": 400, "score": 100 * np.mean(prediction == gold)}
+        write_result(folder, payload(task, **facts), {"prediction": prediction, "gold": gold})
+    return folder
+
+
+def test_accuracies_are_compared_as_accuracies(tmp_path, payload):
+    a, b = transfer_folder(tmp_path / "a", 0.5, payload), transfer_folder(tmp_path / "b", 0.8, payload, seed=1)
+    found = compare([b], baseline=a)
+    assert found.tasks == ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC")  # not those of STS
+    for entry in found.entries:
+        assert entry.average(found.tasks) is None
+    assert [d.task for d in found.differences["b"]] == ["TREC", "MRPC"]
+    for d in found.differences["b"]:
+        assert d.baseline == found.entries[0].results[d.task].score
+        assert d.score == found.entries[1].results[d.task].score
+        assert d.interval.low < d.score - d.baseline < d.interval.high
+        assert d.interval.high - d.interval.low == pytest.approx(4 * 100 * np.sqrt(0.41 / 400), rel=0.25)
+        assert d.mark == "**"
+    assert "accuracy x 100" in format_comparison(found)
+    facts = json.loads((b / "TREC.json").read_text())
+    (b / "TREC.json").write_text(json.dumps(facts | {"score": 99.0}))
+    with pytest.raises(InputError, match=r"its arrays give accuracy \d\d\.\d\d, but TREC\.json says 99\.00"):
+        compare([b], baseline=a)
+
+
+def test_tasks_without_a_number_per_item_have_no_difference_but_stop_nothing(tmp_path, scores, payload, pair_folder):
+    folders = []
+    for name, prediction in (("a", scores["STS12"]), ("b", scores["STSB"])):
+        mteb = {"suite": "mteb", "protocol": "mteb"}
+        pair_folder(tmp_path / name, {"STS12": prediction}, scores["Avg"], **mteb, metric="cosine_spearman")
+        for task, metric in {"SciFact": "ndcg_at_10", "Banking77Classification": "accuracy"}.items():
+            write_result(tmp_path / name, payload(task, **mteb, metric=metric))
+        folders.append(tmp_path / name)
+    found = compare([folders[1]], baseline=folders[0])
+    assert found.tasks == ("Banking77Classification", "STS12", "SciFact")  # what is there, nothing else
+    assert found.entries[0].average(found.tasks) is not None
+    assert [d.task for d in found.differences["b"]] == ["STS12"]
+    text = format_comparison(found)
+    assert "b on Banking77Classification, SciFact: no difference, as predictions are missing" in text
 
 
 @pytest.mark.shared

@@ -15,7 +15,7 @@ from benchmarks import mteb_tasks
 from benchmarks.mteb_program import MtebConfig, evaluate, main, plan_tasks, run_planned, summary
 from benchmarks.mteb_prompts import TaskPrompts
 from benchmarks.results import check_one_system, predictions, read_folder
-from benchmarks.stats import spearman
+from benchmarks.stats import score as score_of
 from common.errors import InputError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def test_the_score_of_pairs_is_that_of_our_own_vectors(
     stored, stored_gold = predictions(tmp_path / "out", "STS12")
     np.testing.assert_allclose(stored, cosines, atol=1e-5)
     np.testing.assert_array_equal(stored_gold, gold)
-    assert result.score == pytest.approx(spearman(stored, stored_gold), abs=1e-6)
+    assert result.score == pytest.approx(score_of(stored, stored_gold), abs=1e-6)
 
 
 @pytest.mark.usefixtures("no_hub")

@@ -7,13 +7,14 @@ import pytest
 from scipy.stats import spearmanr
 
 from benchmarks.stats import (
+    Interval,
     _resamples,
-    bootstrap,
     bootstrap_scores,
     holm,
-    paired_bootstrap,
+    interval,
+    resampled_accuracy,
     resampled_spearman,
-    spearman,
+    score,
 )
 from common.errors import InputError
 
@@ -23,6 +24,12 @@ def graded(n: int, noise: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     gold = rng.integers(0, 26, n) / 5
     return gold + rng.normal(0, noise, n), gold
+
+
+def difference(a: np.ndarray, b: np.ndarray, gold: np.ndarray, **options: int) -> Interval:
+    """As `benchmarks.comparison` takes it: b less a on the same resamples."""
+    draws = bootstrap_scores([a, b], gold, **options)
+    return interval(draws[1] - draws[0], score(b, gold) - score(a, gold))
 
 
 def test_every_resample_is_scored_as_scipy_scores_it(scores):
@@ -37,9 +44,24 @@ def test_every_resample_is_scored_as_scipy_scores_it(scores):
                 assert found[system, row] == pytest.approx(expected, abs=1e-12)
 
 
+def test_every_resample_of_classes_has_its_share_of_right_ones():
+    rng = np.random.default_rng(2)
+    gold, ours = rng.integers(0, 6, 90), [rng.integers(0, 6, 90), np.full(90, 3)]
+    for counts in _resamples(90, 50, seed=3):
+        found = resampled_accuracy(counts, ours, gold)
+        for row, drawn in enumerate(counts):
+            items = np.repeat(np.arange(90), drawn)
+            assert found[:, row] == pytest.approx([np.mean(o[items] == gold[items]) for o in ours])
+    draws = bootstrap_scores(ours, gold, metric="accuracy", samples=4000)
+    share = np.mean(ours[0] == gold)
+    assert draws[0].mean() == pytest.approx(100 * share, abs=0.5)
+    assert draws[0].std() == pytest.approx(100 * np.sqrt(share * (1 - share) / 90), rel=0.1)  # binomial
+    assert score(ours[0], gold, "accuracy") == pytest.approx(100 * share)
+
+
 def test_spearman_is_scipys_times_100(scores):
     gold = np.round(scores["Avg"])
-    assert spearman(scores["STS12"], gold) == pytest.approx(100 * spearmanr(scores["STS12"], gold).statistic)
+    assert score(scores["STS12"], gold) == pytest.approx(100 * spearmanr(scores["STS12"], gold).statistic)
 
 
 def test_blocks_do_not_change_the_resamples(monkeypatch):
@@ -56,15 +78,15 @@ def test_resamples_are_uniform():
 
 
 def test_equal_predictions_differ_by_exactly_nothing(scores):
-    same = paired_bootstrap(scores["STS13"], scores["STS13"], scores["Avg"])
+    same = difference(scores["STS13"], scores["STS13"], scores["Avg"])
     assert (same.low, same.high, same.difference, same.p) == (0.0, 0.0, 0.0, 1.0)
     assert not same.excludes_zero
 
 
 def test_sign_and_symmetry(scores):
     a, b, gold = scores["STS12"], scores["STSB"], scores["Avg"]
-    there, back = paired_bootstrap(a, b, gold), paired_bootstrap(b, a, gold)
-    assert there.difference == pytest.approx(spearman(b, gold) - spearman(a, gold))
+    there, back = difference(a, b, gold), difference(b, a, gold)
+    assert there.difference == pytest.approx(score(b, gold) - score(a, gold))
     assert (there.low, there.high, there.difference) == pytest.approx((-back.high, -back.low, -back.difference))
     assert there.p == back.p
     assert there.low < there.difference < there.high
@@ -73,12 +95,12 @@ def test_sign_and_symmetry(scores):
 def test_a_clear_difference_excludes_zero_and_a_coin_flip_does_not():
     worse, gold = graded(1000, 2.0, seed=0)
     better = gold + np.random.default_rng(5).normal(0, 0.5, 1000)
-    clear = paired_bootstrap(worse, better, gold)
+    clear = difference(worse, better, gold)
     assert clear.low > 0
     assert clear.excludes_zero
     assert clear.p == pytest.approx(2 / 1001)
     twin = gold + np.random.default_rng(6).normal(0, 2.0, 1000)
-    tie = paired_bootstrap(worse, twin, gold)
+    tie = difference(worse, twin, gold)
     assert not tie.excludes_zero
     assert tie.p > 0.05
 
@@ -92,35 +114,33 @@ def test_the_interval_covers_the_true_difference():
     for trial in range(trials):
         gold = rng.normal(size=n)
         a, b = (rho * gold + np.sqrt(1 - rho**2) * rng.normal(size=n) for rho in rhos)
-        found = paired_bootstrap(a, b, gold, samples=300, seed=trial)
+        found = difference(a, b, gold, samples=300, seed=trial)
         covered += found.low <= truth <= found.high
     assert 0.90 <= covered / trials <= 0.99
 
 
-def test_bootstrap_of_one_score_covers_too(scores):
-    found = bootstrap(scores["STS12"], scores["Avg"])
-    assert found.low < found.score < found.high
-    assert found.score == pytest.approx(spearman(scores["STS12"], scores["Avg"]))
-    narrow = bootstrap(scores["STS12"], scores["Avg"], level=0.5)
-    assert found.low < narrow.low < narrow.high < found.high
+def test_the_level_decides_the_width(scores):
+    draws, measured = bootstrap_scores([scores["STS12"]], scores["Avg"])[0], score(scores["STS12"], scores["Avg"])
+    wide, narrow = interval(draws, measured), interval(draws, measured, level=0.5)
+    assert wide.low < narrow.low < measured < narrow.high < wide.high
 
 
 def test_seed_decides(scores):
     arguments = scores["STS12"], scores["STSB"], scores["Avg"]
-    assert paired_bootstrap(*arguments, seed=1) == paired_bootstrap(*arguments, seed=1)
-    assert paired_bootstrap(*arguments, seed=1) != paired_bootstrap(*arguments, seed=2)
+    assert difference(*arguments, seed=1) == difference(*arguments, seed=1)
+    assert difference(*arguments, seed=1) != difference(*arguments, seed=2)
 
 
 def test_ten_thousand_pairs_take_seconds():
     a, gold = graded(10_000, 1.0, seed=0)
     b, _ = graded(10_000, 1.0, seed=1)
     start = time.perf_counter()
-    paired_bootstrap(a, b, gold)
+    difference(a, b, gold)
     assert time.perf_counter() - start < 10
 
 
 def test_undefined_correlations_score_0_as_in_senteval():
-    assert spearman([0.5, 0.5, 0.5], [0.0, 1.0, 2.0]) == 0.0
+    assert score([0.5, 0.5, 0.5], [0.0, 1.0, 2.0]) == 0.0
     found = bootstrap_scores([[1.0, 2.0, 3.0], [0.5, 0.5, 0.5]], [0.0, 0.0, 1.0], samples=200)
     assert found.shape == (2, 200)
     assert (found[1] == 0).all()
@@ -132,7 +152,7 @@ def test_undefined_correlations_score_0_as_in_senteval():
     [
         ([1.0, 2.0], [1.0, 2.0, 3.0], r"prediction 0 has shape \(2,\), gold \(3,\)"),
         ([1.0, float("nan"), 2.0], [1.0, 2.0, 3.0], "prediction 0 is not finite at index 1"),
-        ([1.0], [1.0], "at least 2 pairs"),
+        ([1.0], [1.0], "at least 2 are needed"),
         ([[1.0, 2.0]], [[1.0, 2.0]], r"must be \(n,\)"),
     ],
 )

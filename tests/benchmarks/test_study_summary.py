@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from benchmarks.study_summary import Line, check_same_pairs, draws_of, summarise
+from benchmarks.results import write_result
+from benchmarks.study_summary import Line, check_same_pairs, draws_of, mean_over_drawn_seeds, summarise
 from common.errors import InputError
 
 TASKS = ("STS12", "STS13")
@@ -51,9 +53,20 @@ def test_draws_are_scores_of_drawn_pairs_and_seeds(lines: list[Line]) -> None:
         pairs, seeds = rng.integers(0, N, N), rng.integers(0, 3, 3)
         loaded = [np.load(lines[1].folders[s] / "STS12.npz") for s in seeds]
         plain.append(np.mean([spearmanr(f["prediction"][pairs], f["gold"][pairs]).statistic * 100 for f in loaded]))
-    ours = draws["strong"]["STS12"]
+    ours = draws["strong"]["STS12"]  # its seeds differ little, so that widening them (by half) changes little
     assert np.mean(ours) == pytest.approx(np.mean(plain), abs=0.3)
     assert np.std(ours) == pytest.approx(np.std(plain), rel=0.25)
+
+
+def test_drawn_seeds_vary_as_the_mean_of_fresh_ones_would() -> None:
+    """Without any noise of items: the variance of the mean of n seeds is s^2 / n."""
+    for by_seed in ([60.0, 70.0, 80.0], [60.0, 61.0], [1.0, 5.0, 2.0, 9.0, 4.0]):
+        count = len(by_seed)
+        drawn = np.random.default_rng(0).integers(0, count, (40_000, count))
+        found = mean_over_drawn_seeds(np.repeat([by_seed], 40_000, axis=0).T, drawn)
+        assert found.mean() == pytest.approx(np.mean(by_seed), abs=0.1)
+        assert found.var() == pytest.approx(np.var(by_seed, ddof=1) / count, rel=0.03)
+    assert np.array_equal(mean_over_drawn_seeds(np.array([[3.0, 4.0]]), np.zeros((2, 1), dtype=int)), [3.0, 4.0])
 
 
 def test_seeds_widen_the_interval(tmp_path: Path, pair_folder: Callable[..., Path]) -> None:
@@ -84,7 +97,7 @@ def test_differences_have_intervals_and_holm(lines: list[Line]) -> None:
 def test_other_pairs_are_refused(lines: list[Line], tmp_path: Path, pair_folder: Callable[..., Path]) -> None:
     gold = np.random.default_rng(2).random(N)
     other = pair_folder(tmp_path / "other", {"STS12": gold}, gold, data={"source": "x", "sha256": "another"})
-    with pytest.raises(InputError, match=r"weak/STS12\.json and .*other/STS12\.json: are over other pairs"):
+    with pytest.raises(InputError, match=r"weak/STS12\.json and .*other/STS12\.json: are over other items"):
         check_same_pairs([*lines, Line("other", (other,))])
     mteb = pair_folder(tmp_path / "mteb", {"STS12": gold}, gold, protocol="mteb")
     with pytest.raises(InputError, match="protocol senteval and mteb"):
@@ -101,3 +114,14 @@ def test_a_task_that_a_seed_lacks_is_left_out(lines: list[Line], tmp_path: Path)
     assert row["scores"]["STS13"] is None
     assert row["average"] is None
     assert len(row["scores"]["STS12"]["by_seed"]) == 2
+
+
+def test_accuracies_have_intervals_of_accuracies(tmp_path: Path, payload: Callable[..., dict[str, Any]]) -> None:
+    gold = np.random.default_rng(0).integers(0, 2, 900)
+    prediction = np.where(np.random.default_rng(1).random(900) < 0.8, gold, 1 - gold)
+    right = 100 * float(np.mean(prediction == gold))
+    facts = {"suite": "transfer", "metric": "accuracy", "n": 900, "score": right}
+    write_result(tmp_path, payload("MRPC", **facts), {"prediction": prediction, "gold": gold})
+    low, high = summarise([Line("one", (tmp_path,))], samples=500)["rows"][0]["scores"]["MRPC"]["interval"]
+    assert low < right < high
+    assert high - low == pytest.approx(4 * 100 * np.sqrt(0.16 / 900), rel=0.2)
