@@ -27,6 +27,10 @@ class ReportConfig:
         default=Path("report.html"), metadata={"help": "the page (also -o); tables of results stand beside it"}
     )
     title: str | None = field(default=None, metadata={"help": "of the page; default: that of the study"})
+    about: Path | None = field(
+        default=None,
+        metadata={"help": "text file for the top of the page: what it shows and what not"},
+    )
     baseline: Path | None = field(default=None, metadata={"help": "result folder that others are held against"})
     samples: int = field(default=1000, metadata={"help": "bootstrap resamples of result folders"})
 
@@ -37,6 +41,8 @@ class ReportConfig:
             raise InputError(f"--output {self.output}: must end in .html")
         if self.samples < 1:
             raise InputError(f"--samples {self.samples}: must be at least 1")
+        if self.about and not self.about.is_file():
+            raise InputError(f"--about {self.about}: no such file; give a text file, or leave it out")
 
 
 def run(config: ReportConfig) -> int:
@@ -48,11 +54,14 @@ def run(config: ReportConfig) -> int:
     inputs = read_inputs(config.results, baseline=config.baseline, samples=config.samples)
     title = config.title or (inputs.documents[0]["title"] if len(inputs.documents) == 1 else "Results")
     footer = f"{command_line()}, {datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')}"
-    write_text(config.output, page(inputs, title, footer))
+    about = config.about.read_text(encoding="utf-8").strip() if config.about else ""
+    write_text(config.output, page(inputs, title, footer, about))
     written = [config.output]
     if inputs.documents:
         texts = {
-            ".md": "\n\n".join(study_tables.text(document, "markdown") for document in inputs.documents),
+            ".md": "\n\n".join(
+                [*([about] if about else []), *(study_tables.text(d, "markdown") for d in inputs.documents)]
+            ),
             ".tex": "\n\n".join(study_tables.text(document, "latex") for document in inputs.documents),
             ".csv": study_tables.csv_of(inputs.documents),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,14 @@ HERE = Path(__file__).parent
 TIE = 0.005  # scores are shown with two decimals; what is equal there shares its rank
 
 
-def page(inputs: Inputs, title: str, footer: str = "") -> str:
-    """The HTML of a report; texts are escaped, figures are inline SVG."""
+def page(inputs: Inputs, title: str, footer: str = "", about: str = "") -> str:
+    """The HTML of a report; texts are escaped, figures are inline SVG.
+
+    Args:
+        inputs: what is shown.
+        title: of the page; footer: its last line.
+        about: what stands above the tables: paragraphs parted by empty lines, heads (`## `) and lists (`- `).
+    """
     sections = [_results(document, f"t{number}") for number, document in enumerate(inputs.documents)]
     sections += [_layers(folder, document, f"l{n}") for n, (folder, document) in enumerate(inputs.layers)]
     sections += [_fewshot(inputs)] if inputs.fewshot else []
@@ -28,10 +35,24 @@ def page(inputs: Inputs, title: str, footer: str = "") -> str:
     return template.render(
         title=title,
         footer=footer,
+        about=blocks(about),
         sections=sections,
         css=Markup((HERE / "report.css").read_text(encoding="utf-8")),
         js=Markup((HERE / "report.js").read_text(encoding="utf-8")),
     ).lstrip()
+
+
+def blocks(text: str) -> list[tuple[str, list[str]]]:
+    """("h2", [head]), ("ul", items) or ("p", [paragraph]) of each block of a plain text."""
+    found = []
+    for block in re.split(r"\n\s*\n", text.strip()):
+        if block.startswith("#"):
+            found.append(("h2", [block.lstrip("# ").strip()]))
+        elif block.startswith("- "):
+            found.append(("ul", [" ".join(item.split()) for item in re.split(r"^- ", block, flags=re.M)[1:]]))
+        elif block:
+            found.append(("p", [" ".join(block.split())]))
+    return found
 
 
 def cell(value: Any, text: str | None = None, *, small: str = "", about: str = "", rank: str = "") -> dict[str, Any]:

@@ -123,6 +123,20 @@ def test_tables_beside_the_page(page: Path, folders: list[Path]) -> None:
     assert "\\begin{tabular}" in page.with_suffix(".tex").read_text(encoding="utf-8")
 
 
+def test_what_it_shows_stands_on_top(tmp_path: Path, folders: list[Path]) -> None:
+    about = tmp_path / "about.txt"
+    about.write_text("## What it shows\n\nA <b> line\nand more.\n\n- one\n  thing\n- two\n\n", encoding="utf-8")
+    report.run(ReportConfig(folders, output=tmp_path / "r.html", about=about))
+    html = (tmp_path / "r.html").read_text(encoding="utf-8")
+    above = html[: html.index("<section>")]
+    assert "<h2>What it shows</h2>" in above
+    assert "<p>A &lt;b&gt; line and more.</p>" in above
+    assert "<ul><li>one thing</li><li>two</li></ul>" in above
+    assert (tmp_path / "r.md").read_text(encoding="utf-8").startswith("## What it shows\n\nA <b> line")
+    with pytest.raises(InputError, match=r"--about .*nothing\.txt: no such file"):
+        ReportConfig(folders, output=tmp_path / "r.html", about=tmp_path / "nothing.txt")
+
+
 def test_wrong_use_is_refused(tmp_path: Path, folders: list[Path]) -> None:
     with pytest.raises(InputError, match="at least one result folder"):
         ReportConfig([])
