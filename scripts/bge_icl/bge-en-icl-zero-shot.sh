@@ -5,6 +5,6 @@
 # Then: python -m benchmarks table bge-icl-mteb; also bge-icl-table1
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-exec bash "$root/scripts/run.sh" bge_icl/eval.py --model BAAI/bge-en-icl \
+exec bash "$root/scripts/run.sh" bge_icl/eval.py --model_name_or_path BAAI/bge-en-icl \
   --benchmark "MTEB(eng, v1)" --examples none --dtype float16 \
   --output "$root/results/bge-icl-mteb/bge-en-icl-zero-shot" "$@"

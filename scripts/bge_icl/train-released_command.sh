@@ -3,7 +3,8 @@
 # Needs: 8 GPUs with 80 GB, days (not timed here).
 # Data: cfli/bge-e5data, from the hub; --train_data FILE or FOLDER takes others.
 # GPUS=1 (or 2) runs it on fewer, with fewer rows per step than the recipe has.
-# Then: bash scripts/run.sh bge_icl/eval.py --model ckpts/bge-en-icl-released_command --tasks SciFact --examples none
+# Then: bash scripts/run.sh bge_icl/eval.py --model_name_or_path ckpts/bge-en-icl-released_command \
+#   --tasks SciFact --examples none
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export GPUS=${GPUS:-8}

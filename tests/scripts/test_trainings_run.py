@@ -1,12 +1,11 @@
-"""Every training script for one step: a small random model of its kind and local rows in place of the real ones."""
+"""Every training script for one step: a small random model of its kind and local rows in place of the real ones.
+
+What was saved is loaded again as what it is, and used.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ TRAININGS = [
     for paper in ("angle", "bellm", "llm2vec", "inbedder", "bge_icl")
     for script in sorted((REPO / "scripts" / paper).glob("train-*.sh"))
 ]
+PROBES = sorted((REPO / "scripts" / "llm2vec").glob("word-*.sh"))
 ENCODERS = ("bert", "uae", "roberta")  # in the names of recipes: these are no decoders
 SMALL = ["--max_steps", "1", "--batch_size", "2", "--gradient_accumulation_steps", "1", "--report_to", "none"]
 QUESTIONS = [
@@ -28,6 +28,15 @@ QUERIES = [
      "prompt": "Given a question, find its answer.", "type": "normal"}
     for what in ("the flute", "a drum", "chess", "the part", "cards", "a song", "the fool", "football")
 ]  # fmt: skip
+
+TAGGED = [
+    {"tokens": ["The", "rain", "fell", "in", "Berlin"], "pos": ["DT", "NN", "VBD", "IN", "NNP"],
+     "ner": ["O", "O", "O", "O", "B-LOC"], "chunk": ["B-NP", "I-NP", "B-VP", "B-PP", "B-NP"]},
+    {"tokens": ["Anna", "plays", "chess"], "pos": ["NNP", "VBZ", "NN"],
+     "ner": ["B-PER", "O", "O"], "chunk": ["B-NP", "B-VP", "B-NP"]},
+] * 8  # fmt: skip
+DIM = 32  # of the small models
+TEXTS = ["The river rose.", "She plays chess in the park."]
 
 
 def flags(script: Path, folder: Path, adapter: Path) -> list[str]:
@@ -66,27 +75,16 @@ def masked_folder(bert_folder, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def run_here(monkeypatch, tmp_path):
-    """Run a script in this process: bash goes as far as Python's command line, whose words are then run here.
+def check_vectors(method: str, folder: Path) -> None:
+    """The folder is a model of the method, and its vectors are numbers."""
+    import numpy as np
 
-    A Python of its own for each of the scripts would import torch that often, most of the time that they take.
-    """
+    from common.registry import load
 
-    def run(script: Path, words: list[str]) -> None:
-        recorder, record = tmp_path / "python", tmp_path / "words"
-        recorder.write_text('#!/usr/bin/env bash\nprintf "%s\\0" "$@" > "$WORDS"\n')
-        recorder.chmod(0o755)
-        env = {**os.environ, "PYTHON": str(recorder), "WORDS": str(record), "GPUS": "1"}
-        subprocess.run(["bash", str(script), *words], cwd=tmp_path, env=env, check=True)
-        program, *rest = record.read_text().split("\0")[:-1]
-        monkeypatch.setattr(sys, "argv", [program, *rest])
-        monkeypatch.chdir(tmp_path)
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(program, run_name="__main__")
-        assert not end.value.code
-
-    return run
+    vectors = np.asarray(load(method, str(folder), device="cpu", dtype="float32").encode(TEXTS))
+    assert vectors.shape == (len(TEXTS), DIM)
+    assert np.isfinite(vectors).all()
+    assert not np.allclose(vectors[0], vectors[1])
 
 
 @pytest.mark.parametrize("script", TRAININGS, ids=lambda s: f"{s.parent.name}/{s.stem}")
@@ -98,3 +96,31 @@ def test_a_training_runs_and_saves(script, run_here, llama_folder, masked_folder
     assert {"adapter_model.safetensors", "model.safetensors"} & saved
     record = json.loads((tmp_path / "out" / "training.json").read_text(encoding="utf-8"))
     assert record["steps"] == 1
+    check_vectors(script.parent.name, tmp_path / "out")
+
+
+@pytest.mark.parametrize("script", PROBES, ids=lambda s: f"{s.parent.name}/{s.stem}")
+def test_a_probe_is_trained_and_tested(script, run_here, llama_folder, lora_folders, tmp_path):
+    from benchmarks.results import read_folder
+    from llm2vec.word_probe import load_probe
+
+    for split in ("train", "valid", "test"):
+        file = tmp_path / "conll2003" / f"{split}.jsonl"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("".join(json.dumps(row) + "\n" for row in TAGGED))
+    adapter = ["--adapter", str(lora_folders["headed"])] if "mntp" in script.stem else []
+    words = ["--model_name_or_path", str(llama_folder), *adapter, "--data_dir", str(tmp_path), "--device", "cpu"]
+    words += ["--dtype", "float32", "--attn_implementation", "eager", "--eval_strategy", "no"]
+    words += ["--stop_after_n_steps", "1", "--save_steps", "1", "--test_step", "1"]
+    run_here(script, [*words, "--output_dir", str(tmp_path / "out")])
+    results = read_folder(tmp_path / "out" / "results")
+    tasks = ["chunk_tags", "ner_tags", "pos_tags"]
+    assert list(results) == [f"conll2003-{task}" for task in tasks]
+    for task in tasks:
+        probe, settings = load_probe(tmp_path / "out" / task / "checkpoint-1")
+        assert probe.classifier.weight.shape == (len(probe.labels), DIM)
+        assert probe.classifier.weight.isfinite().all()
+        result = results[f"conll2003-{task}"]
+        assert result.encoder["attention"] == ("causal" if script.stem.endswith("-uni") else "bidirectional")
+        assert len(settings["adapter"]) == len(adapter[1:])
+        assert result.n == sum(len(row["tokens"]) for row in TAGGED)
