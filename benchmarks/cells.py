@@ -27,6 +27,7 @@ from common import cli, registry
 from common.data import SHIPPED
 from common.errors import InputError
 from common.io import command_line, environment, read_json, sha256_file, sha256_of, write_json
+from common.recipe import TrainConfig
 
 if TYPE_CHECKING:
     from common.encoder import Encoder
@@ -118,7 +119,12 @@ def sources_hash(method: str) -> str:
         for place in [ROOT / package] if (ROOT / package).is_dir() else _places(package):
             found = place.rglob("*") if place.is_dir() else [place]
             files += [p for p in found if p.suffix in (".py", ".yaml")]
-    return sha256_of({str(p): sha256_file(p) for p in sorted(files) if p.is_file()})
+    return sha256_of({_place_of(p): sha256_file(p) for p in sorted(files) if p.is_file()})
+
+
+def _place_of(file: Path) -> str:
+    """A file's path in the project, the same wherever the project lies."""
+    return str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else str(file)
 
 
 def _places(package: str) -> list[Path]:
@@ -132,6 +138,17 @@ def _places(package: str) -> list[Path]:
 # ------------------------------------------------------------------------------------------ the steps
 
 
+def training_config(recipe: Mapping[str, Any], output_dir: Path) -> TrainConfig:
+    """What the `fit` of every method is given for a cell's recipe; loads nothing.
+
+    Raises:
+        InputError: a setting that no training takes.
+    """
+    settings = dict(recipe)
+    data_dir = settings.pop("data_dir", None)
+    return TrainConfig(output_dir=output_dir, data_dir=Path(data_dir) if data_dir else None, **settings)
+
+
 def train(folder: Path, plan: Mapping[str, Any], *, most_steps: int | None = None) -> dict[str, Any]:
     """Train as the plan says, from the last checkpoint if there is one; what is told of it.
 
@@ -141,14 +158,13 @@ def train(folder: Path, plan: Mapping[str, Any], *, most_steps: int | None = Non
         most_steps: instead of the plan's budget, to see how long a step takes.
     """
     from common.data import load_rows
-    from common.recipe import TrainConfig
     from common.train_program import backbone_options
 
-    settings = dict(plan["recipe"]) | ({"max_steps": most_steps, "max_tokens": None} if most_steps else {})
-    data_dir = settings.pop("data_dir", None)
-    recipe = TrainConfig(output_dir=folder / MODEL, data_dir=Path(data_dir) if data_dir else None, **settings)
+    budget = {"max_steps": most_steps, "max_tokens": None} if most_steps else {}
+    recipe = training_config({**plan["recipe"], **budget}, folder / MODEL)
     rows = load_rows(str(recipe.train_name_or_path), data_dir=recipe.data_dir)
-    encoder = registry.load(plan["method"], plan["model"], **backbone_options(recipe))
+    length = plan["recipe"].get("max_length")  # None: the method's own
+    encoder = registry.load(plan["method"], plan["model"], max_length=length, **backbone_options(recipe))
     fit = registry.resolve_attribute(str(registry.get(plan["method"]).fit))
     fit(encoder, rows, recipe)
     summary = read_json(folder / MODEL / "training.json")
@@ -161,6 +177,7 @@ def train(folder: Path, plan: Mapping[str, Any], *, most_steps: int | None = Non
         "trainable_parameters": trainable,
         "parameters": total,
         "recipe": summary["recipe"],
+        "sources": sources_hash(plan["method"]),  # the evaluation's may be others, after a change of code in between
         "command": command_line(),
         "environment": environment(),
         "created": _now(),

@@ -11,9 +11,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from benchmarks import report_made, report_plots
-from benchmarks.comparison import AVERAGE
+from benchmarks.comparison import AVERAGE, SHORT
 from benchmarks.report_inputs import Inputs
-from benchmarks.study_tables import COST, SHORT
+from benchmarks.study_tables import COST
 
 HERE = Path(__file__).parent
 TIE = 0.005  # scores are shown with two decimals; what is equal there shares its rank

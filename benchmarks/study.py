@@ -29,6 +29,7 @@ from senteval import PairTask
 logger = logging.getLogger(__name__)
 
 FILE = "study.json"
+TIMING = "timing"
 TIMED_STEPS = 20
 DRAWN_ANEW = ("methods", "seeds", "baseline", "samples", "reference", "output", "fresh")  # may change between runs
 
@@ -57,6 +58,7 @@ def study(config: StudyConfig) -> tuple[dict[str, Any], list[str]]:
         "kind": "study",
         "title": title_of(config, lines, document["limited"]),
         "settings": _settings(config) | {"train_sha256": version, "seeds": seeds_of(config)},
+        "planned": {"rows": [row.name for row in plan], "baseline": config.baseline_row if len(plan) > 1 else None},
         "budget": str(config.allowance),
         "leakage": leakage_of(config, tasks),
         "failed": failed,
@@ -78,7 +80,16 @@ def title_of(config: StudyConfig, lines: list[Line], limited: bool) -> str:
             devices.add("GPU " + " + ".join(sorted(set(cuda["devices"]))) if cuda else "CPU")
     pairs = f"{config.limit} seeded pairs per task" if limited else "all pairs of every task"
     where = f"{' and '.join(sorted(devices)) or 'CPU'}, {'limited' if limited else 'full'}"
-    return f"Study ({where}): {config.allowance} per training, {config.seeds} seeds, {pairs}, {config.model}"
+    return f"Study ({where}): {config.allowance} per training, {_seeds(config, lines)}, {pairs}, {config.model}"
+
+
+def _seeds(config: StudyConfig, lines: list[Line]) -> str:
+    """How many trainings of each method are finished: "3 seeds", "2 of 3 seeds" or "0 to 3 of 3 seeds"."""
+    finished = {line.name: len(line.folders) for line in lines}
+    counts = {finished.get(row.name, 0) for row in rows_of(config) if row.trained} or {config.seeds}
+    least, most = min(counts), max(counts)
+    there = "" if least == config.seeds else f"{most} of " if least == most else f"{least} to {most} of "
+    return f"{there}{config.seeds} seed{'s' if config.seeds > 1 else ''}"
 
 
 def leakage_of(config: StudyConfig, tasks: Mapping[str, PairTask]) -> dict[str, Any]:
@@ -115,7 +126,8 @@ def _claim(config: StudyConfig, version: str) -> None:
         InputError: it is of another study; says what differs.
     """
     if config.fresh:
-        shutil.rmtree(config.output / "cells", ignore_errors=True)
+        for name in ("cells", TIMING):
+            shutil.rmtree(config.output / name, ignore_errors=True)
         (config.output / "settings.json").unlink(missing_ok=True)
     file = config.output / "settings.json"
     mine = _settings(config) | {"train_sha256": version}
@@ -137,13 +149,14 @@ def _budgets_in_tokens(config: StudyConfig) -> dict[str, int]:
         return {}
     found = {}
     for row in (row for row in rows_of(config) if row.trained):
-        folder = config.output / "timing" / row.method
-        file = folder / cells.TIMED
-        if not file.is_file():
+        recipe = recipe_of(config, config.first_seed, None) | {"save_minutes": None, "resume": False}
+        cell = Cell(config.output / TIMING / row.method, row.method, row.model, {}, recipe)
+        file = cell.folder / cells.TIMED
+        if not (cells.is_same(cell) and file.is_file()):
             say(f"timing {TIMED_STEPS} steps of {row.method}")
-            recipe = recipe_of(config, config.first_seed, None) | {"save_minutes": None, "resume": False}
-            write_json(folder / cells.PLAN, Cell(folder, row.method, row.model, {}, recipe).plan)
-            cells.in_own_process("time", folder)
+            shutil.rmtree(cell.folder, ignore_errors=True)  # a plan must never stand beside another one's time
+            write_json(cell.folder / cells.PLAN, cell.plan)
+            cells.in_own_process("time", cell.folder)
         found[row.method] = max(1, int(read_json(file)["tokens_per_second"] * 60 * config.allowance.amount))
     return found
 

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks import suites
+from benchmarks import cells, suites
 from benchmarks.cells import Cell
 from benchmarks.word_overlap import METHOD as FLOOR
-from common import registry
+from common import cli_values, registry
 from common.data import data_path
 from common.errors import InputError
 from common.io import sha256_file
+from common.recipe import TrainConfig
 
 Unit = Literal["tokens", "steps", "minutes"]
 UNITS: tuple[Unit, ...] = ("tokens", "steps", "minutes")
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)([kM]?)[ -]+(tokens|steps|minutes)")
 REFERENCE = "sentence-transformer"
+
+# Settings of a training that a study sets itself -> the flag that does it.
+SET_BY = {
+    "output_dir": "--output",
+    "model_name_or_path": "--model",
+    "train_name_or_path": "--train",
+    "data_dir": "--data_dir",
+    "seed": "--first_seed and --seeds",
+    **dict.fromkeys(("max_steps", "max_tokens", "epochs"), "--budget"),
+    **{name: f"--{name}" for name in ("batch_size", "learning_rate", "max_length", "device")},
+}
+# Settings that a cell's training does not read: it takes the rows of --train as they are, and no others.
+UNREAD: tuple[str, ...] = (
+    "train_subset_name",
+    "train_split_name",
+    "column_rename_mapping",
+    "streaming",
+    "limit",
+    "dry_run",
+)
+UNREAD += ("valid_name_or_path", "valid_subset_name", "valid_split_name", "eval_strategy", "eval_steps")
 
 
 @dataclass(frozen=True)
@@ -93,7 +118,9 @@ class StudyConfig:
 
     batch_size: int = field(default=32, metadata={"help": "rows per step", "group": "training"})
     learning_rate: float = field(default=2e-4, metadata={"help": "peak learning rate", "group": "training"})
-    max_length: int = field(default=128, metadata={"help": "tokens per training sequence", "group": "training"})
+    max_length: int = field(
+        default=128, metadata={"help": "tokens per sequence in training, and of the trained model", "group": "training"}
+    )
     recipe: dict[str, Any] = field(
         default_factory=dict,
         metadata={"help": 'more settings of every training, as JSON: {"lora_r": 16}', "group": "training"},
@@ -118,9 +145,8 @@ class StudyConfig:
             raise InputError(f"--limit {self.limit}: a correlation needs at least 2 pairs")
         suites.get_suite(self.suite, self.tasks)
         _ = self.allowance
-        for name in self.recipe:
-            if name in ("output_dir", "seed", "max_tokens", "max_steps", "train_name_or_path", "data_dir"):
-                raise InputError(f"--recipe {name}: has a flag of its own here")
+        self.recipe = checked_recipe(self.recipe)
+        check_training(self)
         if self.baseline is not None and self.baseline_row not in (names := [row.name for row in rows_of(self)]):
             raise InputError(f"--baseline {self.baseline}: no such row; one of {', '.join(names)}")
 
@@ -135,6 +161,46 @@ class StudyConfig:
         names = [row.name for row in rows_of(self)]
         wanted = self.baseline or self.methods[0]
         return next((name for name in (wanted, f"{wanted}--trained", f"{wanted}--zero-shot") if name in names), wanted)
+
+
+def checked_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe with values of the types that a training has.
+
+    Raises:
+        InputError: no setting of a training, one that the study sets itself or does not read, or a value of another
+            type.
+    """
+    types = typing.get_type_hints(TrainConfig)
+    found = {}
+    for name, value in recipe.items():
+        if name in SET_BY:
+            raise InputError(f"--recipe {name}: has a flag of its own here; leave it out and give {SET_BY[name]}")
+        if name in UNREAD:
+            raise InputError(f"--recipe {name}: has no effect on the trainings of a study; leave it out")
+        if name not in types:
+            close = difflib.get_close_matches(name, [known for known in types if known not in (*SET_BY, *UNREAD)], n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "see common/recipe.py"
+            raise InputError(f"--recipe {name}: is no setting of the methods' trainings; {hint}")
+        try:
+            fitting = cli_values.convert(types[name], value, text=False)
+        except cli_values.Unfit as error:
+            raise InputError(f"--recipe {name}: {error}") from None
+        found[name] = value if value == fitting else fitting  # 3 stays 3 where 3.0 is meant: earlier plans hold it so
+    registry.check_compat(found.get("compat"))
+    return found
+
+
+def check_training(config: StudyConfig) -> None:
+    """InputError where the settings of the trainings are such that none could start; loads no model.
+
+    One check for all methods: a cell gives the plain `TrainConfig` to every `fit`.
+    """
+    recipe, output = recipe_of(config, config.first_seed, None), config.output
+    cells.training_config({name: value for name, value in recipe.items() if name not in config.recipe}, output)
+    try:
+        cells.training_config(recipe, output)
+    except InputError as error:  # names a flag of train.py, which is none here
+        raise InputError(f"--recipe: {error}") from None
 
 
 @dataclass(frozen=True)

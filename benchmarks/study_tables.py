@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.comparison import AVERAGE
+from benchmarks.comparison import AVERAGE, SHORT
 from benchmarks.render import Cell, Format, Table, render
 from common.io import write_text
 
-SHORT = {"STSBenchmark": "STS-B"}
+FEW_SEEDS = 10
 COST = {  # key of a row's cost -> column, decimals
     "train_tokens": ("train tokens", 0),
     "train_steps": ("steps", 0),
@@ -30,27 +30,68 @@ COST = {  # key of a row's cost -> column, decimals
 def notes_of(document: Mapping[str, Any]) -> list[str]:
     """What a reader of the tables must know."""
     metric = str(document["metric"])
-    what = "±: standard deviation over seeds; [ ]: 95% bootstrap interval over pairs and seeds."
+    items = "pairs" if "spearman" in metric else "items"
+    what = f"±: standard deviation over seeds; [ ]: 95% bootstrap interval over {items} and seeds."
     notes = [f"{metric[0].upper()}{metric[1:]} x 100. {what}"]
+    seeds = max((len(row["seeds"]) for row in document["rows"] if row["trained"]), default=0)
+    if 1 < seeds < FEW_SEEDS:
+        notes.append(
+            f"{seeds} seeds are few: how much seeds differ, and so their part of the intervals, is a rough guess."
+        )
     if document["baseline"]:
         notes.append(
-            f"Differences are to {document['baseline']}, on the same resampled pairs. *: the interval excludes 0; **: "
-            "Holm's p over the tasks is below 0.05, too (the average is not of that family)."
+            f"Differences are to {document['baseline']}, on the same resampled {items}. *: the interval excludes 0; "
+            "**: Holm's p over the tasks is below 0.05, too (the average is not of that family)."
         )
     if document["limited"]:
-        notes.append("Only a seeded sample of each task's pairs was scored: not comparable with published figures.")
+        notes.append(f"Only a seeded sample of each task's {items} was scored: not comparable with published figures.")
     if document["protocol"] == "shipped":
         notes.append("The project's own small set: not comparable with any benchmark.")
     leakage = document.get("leakage") or {}
     if text := leakage.get("summary") or leakage.get("error"):
         notes.append(f"Leakage: {text}.")
-    sources = {e["git"]["commit"] for e in document["environments"] if e.get("git")}
-    if len(sources) > 1:
-        notes.append(f"Made by {len(sources)} versions of the code: {', '.join(sorted(c[:9] for c in sources))}.")
-    uneven = {len(row["seeds"]) for row in document["rows"] if row["trained"]}
-    if len(uneven) > 1:
-        notes.append("Not all methods have all seeds yet.")
+    notes += _notes_of_versions(document) + _notes_of_missing(document)
     notes += [f"Failed: {reason}" for reason in document.get("failed", ())]
+    return notes
+
+
+def _notes_of_versions(document: Mapping[str, Any]) -> list[str]:
+    """Which code made the numbers, unless it was one commit without changes."""
+    notes = []
+    states = [git for e in document["environments"] if (git := e.get("git")) and git.get("commit")]
+    changed = {git["commit"] for git in states if git.get("dirty")}
+    commits = sorted({git["commit"] for git in states})
+    if len(commits) > 1 or changed:
+        named = ", ".join(c[:9] + (" with uncommitted changes" if c in changed else "") for c in commits)
+        notes.append(f"Made by {len(commits)} version{'s' if len(commits) > 1 else ''} of the code: {named}.")
+    hashes: dict[str, set[str]] = {}  # of each method by itself: every method has sources of its own
+    for row in document["rows"]:
+        told = [part.get("sources") for made in row["made"] for part in (made, made["training"] or {})]
+        hashes.setdefault(row["method"], set()).update(one for one in told if one)
+    mixed = [f"{method} ({len(found)})" for method, found in hashes.items() if len(found) > 1]
+    if mixed:
+        notes.append(
+            f"The sources were changed between the cells of a method, versions: {', '.join(mixed)}; "
+            "--fresh makes all cells by one."
+        )
+    return notes
+
+
+def _notes_of_missing(document: Mapping[str, Any]) -> list[str]:
+    """What was planned and did not finish."""
+    there = {row["name"] for row in document["rows"]}
+    planned = document.get("planned") or {}
+    gone = [name for name in planned.get("rows", ()) if name not in there]
+    notes = [f"Not finished, so not shown: {', '.join(gone)}."] if gone else []
+    seeds = (document.get("settings") or {}).get("seeds", ())
+    for row in (row for row in document["rows"] if row["trained"]):
+        missing = [str(seed) for seed in seeds if seed not in row["seeds"]]
+        if missing:
+            which = f"seed{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+            notes.append(f"{row['name']}: {len(row['seeds'])} of {len(seeds)} seeds, without {which}.")
+    baseline = planned.get("baseline")
+    if baseline in gone:
+        notes.append(f"No differences: the baseline {baseline} did not finish.")
     return notes
 
 

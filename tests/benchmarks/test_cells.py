@@ -52,6 +52,19 @@ def test_the_version_follows_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert cells.sources_hash("bellm") != bellm
 
 
+def test_the_version_is_the_same_in_another_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A study that goes on in a moved checkout is of the same sources."""
+    monkeypatch.setattr(cells, "SHIPPED", tmp_path)  # lies in the project, too
+    versions = []
+    for name in ("here", "there"):
+        (tmp_path / name / "angle").mkdir(parents=True)
+        (tmp_path / name / "angle" / "code.py").write_text("a = 1")
+        monkeypatch.setattr(cells, "ROOT", tmp_path / name)
+        monkeypatch.setattr(cells, "_places", lambda package: [])
+        versions.append(cells.sources_hash("angle"))
+    assert versions[0] == versions[1]
+
+
 def test_the_version_follows_a_package_from_outside(outside: Callable[..., Path]) -> None:
     files = {"theirs_code/__init__.py": "", "theirs_code/encoder.py": "a = 1", "theirs_code/sizes.yaml": "b: 1"}
     site = outside(files | {"another/code.py": "c = 1"}, "theirs_code.encoder:load")
