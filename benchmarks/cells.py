@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from benchmarks.result_record import peak_memory_mb
 from benchmarks.run import RunConfig, evaluate
 from common import cli, registry
-from common.data import SHIPPED
 from common.errors import InputError
 from common.io import command_line, environment, read_json, sha256_file, sha256_of, write_json
+from common.reading import SHIPPED
 from common.recipe import TrainConfig
 
 if TYPE_CHECKING:

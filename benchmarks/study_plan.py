@@ -14,7 +14,6 @@ from benchmarks import cells, suites
 from benchmarks.cells import Cell
 from benchmarks.word_overlap import METHOD as FLOOR
 from common import cli_values, registry
-from common.data import data_path
 from common.errors import InputError
 from common.io import sha256_file
 from common.recipe import TrainConfig
@@ -245,6 +244,8 @@ def seeds_of(config: StudyConfig) -> list[int]:
 
 def train_hash(config: StudyConfig) -> str:
     """SHA-256 of the training file; the name of a hub data set."""
+    from common.data import data_path  # with torch: wrong flags are answered without
+
     path = data_path(config.train, config.data_dir)
     return sha256_file(path) if path else config.train
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data import SHIPPED
 from common.errors import InputError
-from common.reading import read_rows
+from common.reading import SHIPPED, read_rows
 from senteval import PairTask, SentEvalError, blank_padded, load_task, task_name, task_names
 from senteval.transfer_tasks import TRANSFER_TASKS
 

@@ -1,6 +1,6 @@
 """Values of flags and configuration files: from text or YAML to what a dataclass field is annotated with.
 
-Used by `common.cli` alone. YAML is read by the rules of YAML 1.2, because those of 1.1 (PyYAML's own) make
+YAML is read by the rules of YAML 1.2, because those of 1.1 (PyYAML's own) make
 `no` a boolean, `1e-5` a string, `010` an octal number and `2023-10-27` a date, all of which stand in recipes.
 """
 

@@ -18,11 +18,10 @@ from common.batching import pad, span_mask
 from common.encoder import Encoder, Role
 from common.errors import InputError
 from common.model_names import hub_reachable
-from common.reading import data_root, read_rows
+from common.reading import SHIPPED, data_root, read_rows
 
 logger = logging.getLogger(__name__)
 
-SHIPPED = Path(__file__).with_name("shipped")
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 # The canonical name of each column, and the names that other projects give it.

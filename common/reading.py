@@ -17,6 +17,8 @@ from common.errors import InputError
 
 ROW_FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
+SHIPPED = Path(__file__).with_name("shipped")  # the data that come with the project
+
 
 def data_root(data_dir: str | os.PathLike[str] | None = None) -> Path | None:
     """The folder of the user's data: that of `--data_dir`, else that which EMBED_DATA names; None: neither is given."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.data import SHIPPED, data_path
+from common.data import data_path
 from common.errors import InputError
 from common.model_names import hub_reachable
-from common.reading import data_root, read_lines, read_rows
+from common.reading import SHIPPED, data_root, read_lines, read_rows
 
 # The shipped files that are for training; passages and the others are test sets.
 SHIPPED_FILES = ("triplets", "questions")

@@ -54,8 +54,7 @@ from angle.eval import EvalConfig
 from angle.recipe import AngleConfig
 from bellm.eval import EvalConfig as BellmEvalConfig
 from bellm.recipe import BellmConfig
-from common.data import SHIPPED
-from common.reading import read_rows
+from common.reading import SHIPPED, read_rows
 
 REPO = Path(__file__).resolve().parents[1]
 

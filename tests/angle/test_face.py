@@ -13,9 +13,8 @@ import torch
 from scipy.stats import spearmanr
 
 from angle import AnglE, Prompts
-from common.data import SHIPPED
 from common.errors import InputError
-from common.reading import read_rows
+from common.reading import SHIPPED, read_rows
 
 TEXTS = ["A man is playing the flute.", "Rain fell on the roof all night.", "hello"]
 

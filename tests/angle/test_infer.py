@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from angle.encoder import load
-from common.data import SHIPPED
 from common.errors import InputError
 from common.infer_program import read_texts
+from common.reading import SHIPPED
 
 TEXTS = ["A man is playing the flute.", "Someone plays a flute.", "Rain fell on the roof."]
 

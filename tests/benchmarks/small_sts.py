@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.data import SHIPPED
-from common.reading import read_rows
+from common.reading import SHIPPED, read_rows
 from senteval import SUBSETS
 
 PER_SUBSET = 6

@@ -47,8 +47,9 @@ def test_wrong_use_is_2_and_one_line(argv, capsys):
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
-def test_the_commands_of_the_tables_import_no_torch():
-    code = "import sys, benchmarks.tables, benchmarks.compare; sys.exit('torch' in sys.modules)"
+def test_tables_and_wrong_flags_of_a_study_wait_for_no_torch():
+    modules = "benchmarks.tables, benchmarks.compare, benchmarks.study"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

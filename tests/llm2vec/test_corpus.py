@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from common.data import SHIPPED
 from common.errors import InputError
-from common.reading import read_rows
+from common.reading import SHIPPED, read_rows
 from llm2vec import corpus
 from llm2vec.corpus import Texts, has_validation_split, hold_out, read_texts, shipped_texts
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from scipy.stats import spearmanr
 
-from common.data import SHIPPED, load_rows
+from common.data import load_rows
 from common.encoder import Encoder
-from common.reading import read_rows
+from common.reading import SHIPPED, read_rows
 from llm2vec.encoder import load
 from llm2vec.fit import fit
 from llm2vec.recipe import SupervisedConfig

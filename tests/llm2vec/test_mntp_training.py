@@ -20,9 +20,9 @@ from mntp_fixtures import EXACT, GOLDEN, TEXTS, bidirectional, recipe, run, run_
 from common import token_objective
 from common.attention import get_attention
 from common.backbone import load_backbone
-from common.data import SHIPPED
 from common.encoder import Encoder
 from common.errors import InputError
+from common.reading import SHIPPED
 from llm2vec.corpus import Texts, hold_out, read_texts
 from llm2vec.mntp import blocks_of, fit_mntp, measured
 from llm2vec.mntp_recipe import MntpConfig

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mntp_fixtures import GOLDEN, summary
 
 from common import cli, registry
-from common.data import SHIPPED
+from common.reading import SHIPPED
 from llm2vec import corpus
 from llm2vec.mntp import measured
 from llm2vec.mntp_recipe import MntpConfig
