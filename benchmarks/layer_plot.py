@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.layer_report import Curve, Report, Step, best_of, largest_step
+from benchmarks.layer_curves import Curve, Report, Step, best_of, largest_step
 from common.io import atomic_file
 
 if TYPE_CHECKING:

@@ -314,12 +314,13 @@ def _log(run: Mapping[str, Any], task: str, record: Mapping[str, Any], pairs: in
 def run(config: LayersConfig) -> int:
     """Score, write, print."""
     from benchmarks import layer_report
+    from benchmarks.layer_curves import Report
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     document, folder = evaluate(config)
     tasks = suites.get_suite(config.suite, config.tasks).tasks
     count = document["layers"] if config.bidirectional_from else 0
-    report = layer_report.Report.of(document, tasks, config.first_layers(count) if count else [])
+    report = Report.of(document, tasks, config.first_layers(count) if count else [])
     print(layer_report.text(report))
     layer_report.write(report, folder)
     print(f"results: {folder}")

@@ -163,12 +163,13 @@ def _cost(document: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _layers(folder: Path, document: Mapping[str, Any], name: str) -> dict[str, Any]:
-    from benchmarks import layer_plot, layer_report
+    from benchmarks import layer_plot
+    from benchmarks.layer_curves import Report
 
     everywhere = set.intersection(*(set(run["tasks"]) for run in document["runs"]))
     tasks = [task for task in document["tasks"] if task in everywhere]
     firsts = [run["bidirectional_from"] for run in document["runs"]] if len(document["runs"]) > 1 else []
-    report = layer_report.Report.of(document, tasks, firsts)
+    report = Report.of(document, tasks, firsts)
     figures = [layer_plot.plot_layers(report), *([layer_plot.plot_k(report)] if firsts else [])]
     parts = [_part("", svg=_inline(figure, f"{name}-{i}")) for i, figure in enumerate(figures)]
     lines = report_made.encoder_lines(document["encoder"])

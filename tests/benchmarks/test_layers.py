@@ -19,7 +19,7 @@ from small_sts import write_sts
 
 from benchmarks import layer_plot, layer_report, layers
 from benchmarks import run as run_module
-from benchmarks.layer_report import Report, Step, largest_step
+from benchmarks.layer_curves import Report, Step, largest_step
 from benchmarks.layers import LayersConfig, evaluate, main
 from common.encoder import Encoder
 from common.errors import InputError
