@@ -36,6 +36,7 @@ function start() {
       panel.hidden = false;
     };
     cell.tabIndex = 0;
+    cell.title = cell.dataset.about;
     cell.addEventListener("click", show);
     cell.addEventListener("keydown", (event) => event.key === "Enter" && show());
   }
