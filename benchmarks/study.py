@@ -40,7 +40,10 @@ def study(config: StudyConfig) -> tuple[dict[str, Any], list[str]]:
     Raises:
         InputError: missing data, a folder of another study, or nothing that could be shown.
     """
-    tasks = load_tasks(_evaluation(config))  # missing data is found before anything is trained
+    from common.data import load_rows
+
+    tasks = load_tasks(_evaluation(config))  # missing data, and bad rows, are found before anything is trained
+    load_rows(config.train, data_dir=config.data_dir)
     version = train_hash(config)
     _claim(config, version)
     floor = config.output / "cells" / FLOOR

@@ -111,6 +111,14 @@ def test_a_refused_setting_is_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert not (tmp_path / "o").exists()
 
 
+def test_a_bad_training_row_is_told_before_anything_runs(tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"text": "a", "positive": "b"}\n{"text": "c"}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"rows\.jsonl:2"):
+        study.study(StudyConfig(**SMALL | {"train": str(data)}, output=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_floor_and_zero_shot_are_always_there_and_only_the_seed_differs() -> None:
     config = StudyConfig(**SMALL, reference=["minilm"])
     assert [row.name for row in rows_of(config)] == [
