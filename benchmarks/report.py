@@ -14,6 +14,7 @@ from pathlib import Path
 from common import cli
 from common.errors import InputError
 from common.io import command_line, write_text
+from common.reading import read_lines
 
 
 @dataclass
@@ -51,10 +52,10 @@ def run(config: ReportConfig) -> int:
     from benchmarks.report_inputs import read_inputs
     from benchmarks.report_page import page
 
+    about = "\n".join(line for _, line in read_lines(config.about)).strip() if config.about else ""
     inputs = read_inputs(config.results, baseline=config.baseline, samples=config.samples)
     title = config.title or (inputs.documents[0]["title"] if len(inputs.documents) == 1 else "Results")
     footer = f"{command_line()}, {datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')}"
-    about = config.about.read_text(encoding="utf-8").strip() if config.about else ""
     write_text(config.output, page(inputs, title, footer, about))
     written = [config.output]
     if inputs.documents:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LIBRARIES = ("torch", "transformers", "peft", "sentence-transformers", "tokenizers", "numpy", "scipy")
@@ -71,10 +71,18 @@ def about_row(document: Mapping[str, Any], row: Mapping[str, Any]) -> str:
             )
             lines.append(f"seed {seed}: {training['tokens']:,} tokens, {training['steps']} steps of {training['data']}")
             lines.append(f"recipe: {recipe}")
+            if loss := training.get("loss"):
+                lines.append("loss by step: " + ", ".join(f"{step}: {value:.2f}" for step, value in _few(loss)))
         for task, record in made["tasks"].items():
             lines.append(f"{task}: {record['score']:.4f} on {record['n']} items, {record['created']}")
             lines += _commands(document, made, record)
     return "\n".join(dict.fromkeys(line for line in lines if line))
+
+
+def _few(points: Sequence[Any], most: int = 12) -> Sequence[Any]:
+    """At most so many points, evenly spread, the last one among them."""
+    step = -(-len(points) // most)
+    return points[::-1][::step][::-1]
 
 
 def _commands(document: Mapping[str, Any], made: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:

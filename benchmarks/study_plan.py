@@ -34,15 +34,10 @@ SET_BY = {
     **{name: f"--{name}" for name in ("batch_size", "learning_rate", "max_length", "device")},
 }
 # Settings that a cell's training does not read: it takes the rows of --train as they are, and no others.
-UNREAD: tuple[str, ...] = (
-    "train_subset_name",
-    "train_split_name",
-    "column_rename_mapping",
-    "streaming",
-    "limit",
-    "dry_run",
+UNREAD = (
+    *("train_subset_name", "train_split_name", "column_rename_mapping", "streaming", "limit", "dry_run"),
+    *("valid_name_or_path", "valid_subset_name", "valid_split_name", "eval_strategy", "eval_steps"),
 )
-UNREAD += ("valid_name_or_path", "valid_subset_name", "valid_split_name", "eval_strategy", "eval_steps")
 
 
 @dataclass(frozen=True)

@@ -270,7 +270,7 @@ def _made(results: Mapping[str, Result], cell: Mapping[str, Any]) -> dict[str, A
     training = cell.get("training")
     return {
         "encoder": dict(next(iter(results.values())).encoder),
-        "training": training and {k: training[k] for k in training if k != "loss"},
+        "training": training and dict(training),
         "sources": cell.get("sources"),  # a hash over the code that the evaluation ran
         "tasks": {
             task: {

@@ -133,6 +133,10 @@ def test_what_it_shows_stands_on_top(tmp_path: Path, folders: list[Path]) -> Non
     assert "<p>A &lt;b&gt; line and more.</p>" in above
     assert "<ul><li>one thing</li><li>two</li></ul>" in above
     assert (tmp_path / "r.md").read_text(encoding="utf-8").startswith("## What it shows\n\nA <b> line")
+    about.write_bytes(b"fine\n\xff\xfe\n")
+    with pytest.raises(InputError, match=r"about\.txt:2: "):
+        report.run(ReportConfig(folders, output=tmp_path / "other.html", about=about))
+    assert not (tmp_path / "other.html").exists()
     with pytest.raises(InputError, match=r"--about .*nothing\.txt: no such file"):
         ReportConfig(folders, output=tmp_path / "r.html", about=tmp_path / "nothing.txt")
 
