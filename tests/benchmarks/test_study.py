@@ -145,6 +145,8 @@ def test_a_study(llama_folder: Path, tmp_path: Path, here: list[str], caplog: py
     assert document["title"].startswith("Study (CPU, limited): 6 steps per training, 2 seeds, 30 seeded pairs per task")
     rows = {row["name"]: row for row in document["rows"]}
     assert rows["angle--trained"]["cost"]["train_steps"] == 6
+    (trained, _) = rows["angle--trained"]["made"]
+    assert trained["training"]["loss"] == json.loads((folder / "cells/angle--seed-42/train.json").read_text())["loss"]
     assert rows["angle--trained"]["cost"]["trainable_parameters"] > 0
     assert len(rows["bellm--trained"]["scores"]["ShippedPairs"]["by_seed"]) == 2
     assert len(document["index"]["ShippedPairs"]) == 30
